@@ -1,0 +1,6 @@
+"""Networks that can be trained and exported: a backbone with its heads."""
+
+from mbdet.models.detector import Detector
+from mbdet.models.ssdlite import SSDLite
+
+__all__ = ["Detector", "SSDLite"]

@@ -1,0 +1,21 @@
+"""Pure tensor functions of SSD: anchors, box coding, matching, losses, decoding. They know no model and no data set."""
+
+from mbdet.ops.anchors import AnchorConfig, ssd_anchors
+from mbdet.ops.boxes import decode_boxes, encode_boxes
+from mbdet.ops.losses import FocalSSDLoss, LossTerms, SigmoidSSDLoss, SoftmaxSSDLoss, SSDLoss
+from mbdet.ops.matching import match_anchors
+from mbdet.ops.postprocess import Postprocess
+
+__all__ = [
+    "AnchorConfig",
+    "FocalSSDLoss",
+    "LossTerms",
+    "Postprocess",
+    "SSDLoss",
+    "SigmoidSSDLoss",
+    "SoftmaxSSDLoss",
+    "decode_boxes",
+    "encode_boxes",
+    "match_anchors",
+    "ssd_anchors",
+]
