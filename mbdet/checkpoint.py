@@ -1,0 +1,62 @@
+"""Checkpoints that describe their own network."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mbdet.errors import InputError
+from mbdet.models import Detector
+from mbdet.ops import Postprocess
+from mbdet.predictor import TorchPredictor
+from mbdet.weights import load_weights
+from mbdet.weights.files import read_checkpoint
+
+
+def checkpoint_class_names(path: Path) -> tuple[str, ...] | None:
+    """Return the class names that a checkpoint of ours holds, or None for any other file."""
+    if path.suffix != ".ckpt":
+        return None
+    return tuple(cast(Sequence[str], read_checkpoint(path).get("class_names", ()))) or None
+
+
+def load_checkpoint(path: Path, device: str | None = None) -> TorchPredictor:
+    """Build the detector that a checkpoint describes and load its weights.
+
+    Args:
+        path: A checkpoint written by `tools/train.py`.
+        device: Where to compute; by default the GPU if there is one.
+
+    Raises:
+        InputError: If it does not describe its network, or names classes of a module that nobody imported: reading a
+            file must not decide which code runs.
+    """
+    hyper_parameters = read_checkpoint(path).get("hyper_parameters")
+    if not isinstance(hyper_parameters, Mapping) or not isinstance(hyper_parameters.get("network"), Mapping):
+        raise InputError(f"{path}: does not describe its network; give its config too: CONFIG --weights {path}")
+    described = {name: hyper_parameters[name] for name in ("network", "postprocess") if name in hyper_parameters}
+    for class_path in _class_paths(described):
+        module = class_path.rpartition(".")[0]
+        if not module.startswith("mbdet.") and module not in sys.modules:
+            raise InputError(f"{path}: needs {class_path}; import {module} first if you trust it")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=Detector)
+    parser.add_argument("--postprocess", type=Postprocess, default=Postprocess())
+    try:
+        built = parser.instantiate_classes(parser.parse_object(described))
+    except (ArgumentError, ValueError) as error:
+        raise InputError(f"{path}: its network cannot be built: {' '.join(str(error).split())}") from error
+    load_weights(built.network, path)
+    return TorchPredictor(built.network, checkpoint_class_names(path) or (), built.postprocess, device)
+
+
+def _class_paths(value: object) -> list[str]:
+    """Return every `class_path` at any depth."""
+    if isinstance(value, Mapping):
+        own = [str(value["class_path"])] if "class_path" in value else []
+        return own + [path for inner in value.values() for path in _class_paths(inner)]
+    if isinstance(value, list | tuple):
+        return [path for inner in value for path in _class_paths(inner)]
+    return []

@@ -1,0 +1,43 @@
+"""The `mbdet` command: one subcommand per script in tools/."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mbdet.errors import InputError
+
+COMMANDS = {
+    "train": "train a model from a config",
+    "evaluate": "score a model, or a file of results, on a data set",
+    "export": "write a trained model as a file for the device",
+    "predict": "draw what a model finds in pictures",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: The subcommand and its options; by default those of this process.
+
+    Returns:
+        Exit status: 0, or 2 if something the user gave is wrong, which is then said in one line.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: mbdet COMMAND [options]\n")
+        for command, purpose in COMMANDS.items():
+            print(f"  {command:10} {purpose}")
+        print("\nmbdet COMMAND --help tells more.")
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"{name}: no such command; there are {', '.join(COMMANDS)}")
+        importlib.import_module(f"mbdet.commands.{name}").main(rest)
+    except InputError as error:
+        print(f"mbdet: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mbdet: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,91 @@
+"""Score a model, or a file of results, on a data set."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from mbdet.errors import InputError
+from mbdet.metrics.coco import CocoEvaluator, CocoMetrics, evaluate_results, write_results
+from mbdet.report.tables import class_table, metrics_table
+from mbdet.runtime.predictor import Predictor
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the twelve COCO figures and a table by class, and write them if asked to."""
+    parser = argparse.ArgumentParser(
+        "mbdet evaluate",
+        description="Score a model on the validation data of a config (mbdet evaluate CONFIG --weights FILE), or any"
+        " results file (mbdet evaluate --annotations FILE --results FILE).",
+        epilog="Any value of the config can be overridden: --data.root DIR, --data.batch_size 8.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="a YAML file, see configs/")
+    parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported ONNX file")
+    parser.add_argument("--annotations", type=Path, help="COCO instances file that --results is scored against")
+    parser.add_argument("--results", type=Path, help="COCO results file to score")
+    parser.add_argument("--json", type=Path, help="write the figures here, and the detections beside as COCO results")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU if there is one)")
+    options, overrides = parser.parse_known_args(argv)
+
+    if options.results and options.annotations and not options.config:
+        if overrides:
+            raise InputError(f"evaluate --results takes no {overrides[0]}")
+        show(evaluate_results(options.annotations, options.results), options.json)
+    elif options.config and options.weights and not options.results:
+        evaluate_model(options.config, overrides, options.weights, options.json, options.device)
+    else:
+        raise InputError("evaluate needs CONFIG --weights FILE, or --annotations FILE --results FILE")
+
+
+def evaluate_model(
+    config: Path, overrides: Sequence[str], weights: str, output: Path | None, device: str | None
+) -> None:
+    """Score a checkpoint or an exported file with the same code on the same data."""
+    from mbdet.config import ConfigCLI  # torch and Lightning, which a results file does not need
+    from mbdet.tasks.detection import check_classes
+
+    cli = ConfigCLI(config, overrides)
+    cli.datamodule.prepare_data()
+    cli.datamodule.setup("validate")
+    predictor: Predictor
+    if weights.endswith(".onnx"):
+        from mbdet.runtime.onnx import OnnxPredictor
+
+        predictor = OnnxPredictor(Path(weights))
+        check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
+        if predictor.input_size != tuple(cli.datamodule.input_size):
+            raise InputError(
+                f"{weights}: takes {predictor.input_size} (height, width), but data.input_size is"
+                f" {tuple(cli.datamodule.input_size)}; export it again or override the config"
+            )
+    else:
+        check_classes(cli.task.network.num_classes, cli.task.class_names, cli.datamodule.class_names)
+        predictor = cli.predictor(weights, device)
+    evaluator = CocoEvaluator(cli.datamodule.val_annotations)
+    for batch in track(cli.datamodule.val_dataloader(), "Detecting", console=Console(stderr=True), transient=True):
+        if not len(batch.images):
+            continue
+        found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
+        for image_id, detections in zip(batch.image_ids.tolist(), found, strict=True):
+            evaluator.update(image_id, detections)
+    show(evaluator.compute(), output)
+    if output is not None:
+        results = output.with_name(f"{output.stem}_detections.json")
+        write_results(results, evaluator.results())
+        print(f"detections: {results}")
+
+
+def show(metrics: CocoMetrics, output: Path | None) -> None:
+    """Print the tables and write the figures."""
+    console = Console()
+    console.print(metrics_table(metrics), class_table(metrics, "name"))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_suffix(".tmp")
+        temporary.write_text(json.dumps(metrics.to_json(), indent=2) + "\n")
+        temporary.replace(output)
+        print(f"figures: {output}")

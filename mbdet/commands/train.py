@@ -1,0 +1,146 @@
+"""Train a model from a config."""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.table import Table
+
+from mbdet.config import ConfigCLI
+from mbdet.errors import InputError
+from mbdet.report.gallery import draw_gallery
+from mbdet.tasks import History
+
+RUNS = Path("runs")
+
+
+class TrainCLI(ConfigCLI):
+    """A config with its trainer, whose files all lie in one run folder.
+
+    Args:
+        config: YAML file.
+        overrides: Further options, as on the command line.
+        run_dir: Where the run is written.
+    """
+
+    def __init__(self, config: Path, overrides: Sequence[str], run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.history = History(run_dir)
+        self.checkpoints = ModelCheckpoint(
+            dirpath=run_dir / "checkpoints",
+            filename="best",
+            monitor="AP",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+            # At the very end of the epoch, so that the checkpoint holds the epoch's row of the history.
+            save_on_train_epoch_end=True,
+        )
+        super().__init__(config, overrides)
+
+    def instantiate_trainer(self, **_: Any) -> pl.Trainer:
+        """Add what every run has: checkpoints, history, TensorBoard, a progress bar."""
+        options = self.config_init["trainer"].as_dict()
+        callbacks = [*(options.pop("callbacks") or []), self.history, self.checkpoints]
+        if options["enable_progress_bar"] is not False:
+            callbacks.append(RichProgressBar())
+        if options["logger"] in (None, True):
+            options["logger"] = TensorBoardLogger(self.run_dir, name="", version="tensorboard")
+            callbacks.append(LearningRateMonitor())
+        if options["log_every_n_steps"] is None:
+            options["log_every_n_steps"] = 10
+        if options["enable_model_summary"] is None:
+            options["enable_model_summary"] = False  # its two rows and its count of FLOPs say nothing true or new
+        options["default_root_dir"] = self.run_dir
+        return pl.Trainer(**options, callbacks=callbacks)
+
+    def save_config(self) -> None:
+        """Write the config with all overrides into the run folder."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, self.run_dir / "config.yaml", overwrite=True, skip_none=False, multifile=False)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train, then say where everything is."""
+    parser = argparse.ArgumentParser(
+        "mbdet train",
+        description="Train a model from a config. Any value can be overridden: --trainer.max_epochs 3,"
+        " --data.root DIR, --model.network.backbone.width_mult 0.5.",
+        epilog="--print_config shows the config with all defaults and overrides; CONFIG --help lists every option.",
+        add_help=False,
+    )
+    parser.add_argument("config", type=Path, nargs="?", help="a YAML file, see configs/")
+    parser.add_argument("--run_dir", type=Path, help="where to write the run (default: runs/ and the config's name)")
+    parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
+    parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
+    options, overrides = parser.parse_known_args(argv)
+    if options.config is None:
+        parser.print_help()
+        if options.help:
+            return
+        raise InputError("train needs a config: mbdet train CONFIG")
+    if options.help:
+        overrides.append("--help")
+
+    run_dir = choose_run_dir(options.run_dir or RUNS / options.config.stem, options.resume)
+    cli = TrainCLI(options.config, overrides, run_dir)
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    if cli.trainer.is_global_zero:
+        cli.save_config()
+    # Faster on GPUs that have TensorFloat-32, and far more exact than the half precisions.
+    torch.set_float32_matmul_precision("high")
+    for internal in ("`isinstance", "Checkpoint directory", "The number of training batches"):
+        warnings.filterwarnings("ignore", f"{internal}.*")  # Lightning's own affairs, or intended
+    cli.trainer.fit(
+        cli.model,
+        datamodule=cli.datamodule,
+        ckpt_path=checkpoint if options.resume and checkpoint.exists() else None,
+        weights_only=True,
+    )
+    if cli.trainer.is_global_zero:
+        report(cli)
+
+
+def choose_run_dir(base: Path, resume: bool) -> Path:
+    """Return the run folder: a new one, numbered if need be, or the newest one to resume.
+
+    Raises:
+        InputError: If there is none to resume.
+    """
+    existing = [base] if base.exists() else []
+    while (following := base.with_name(f"{base.name}-{len(existing) + 1}")).exists():
+        existing.append(following)
+    if not resume:
+        return following if existing else base
+    if not existing:
+        raise InputError(f"{base}: no run to resume; start one without --resume")
+    return existing[-1]
+
+
+def report(cli: TrainCLI) -> None:
+    """Draw predictions of the best checkpoint and say where everything is."""
+    best = Path(cli.checkpoints.best_model_path or cli.checkpoints.last_model_path)
+    console = Console(soft_wrap=True)
+    if not best.is_file():
+        console.print(f"No checkpoint was written; the run is in {cli.run_dir}")
+        return
+    picture = cli.run_dir / "predictions.jpg"
+    draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, picture)
+    files = Table(box=None, show_header=False, pad_edge=False)
+    for name, path in (
+        (f"best checkpoint (AP {cli.checkpoints.best_model_score or float('nan'):.3f})", best),
+        ("last checkpoint", cli.checkpoints.last_model_path),
+        ("metrics table", cli.history.table),
+        ("training curves", cli.run_dir / "curves.png"),
+        ("picture of predictions", picture),
+        ("config of this run", cli.run_dir / "config.yaml"),
+    ):
+        files.add_row(name, f"[bold]{path}[/bold]")
+    console.print(files)

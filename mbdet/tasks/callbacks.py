@@ -1,0 +1,95 @@
+"""What happens around a training: averaged weights, and a record that people and programs can read."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from torch import Tensor
+
+from mbdet.report.curves import plot_history
+
+Row = dict[str, float]
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of the weights, used for validation, in checkpoints and at the end.
+
+    Args:
+        decay: Weight of the past. It rises to this value as (1 + n) / (10 + n) over the first n steps, as TensorFlow's
+            does, so that a short training is not held back by its random start.
+    """
+
+    def __init__(self, decay: float = 0.9998) -> None:
+        def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
+            weight = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
+            return averaged + weight * (current - averaged)
+
+        super().__init__(avg_fn=average)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Follow the model to its device: Lightning makes the average before it moves the model there."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
+
+
+class History(Callback):
+    """One row per epoch, as a table (`metrics.csv`) and as curves (`curves.png`), also after a resume.
+
+    The rows travel in the checkpoints, so a resumed run continues the table where its checkpoint was made.
+
+    Args:
+        folder: Where both files are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[Row] = []
+        self._validation: Row = {}
+
+    @property
+    def table(self) -> Path:
+        """The CSV file."""
+        return self.folder / "metrics.csv"
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember this validation for the epoch's row."""
+        if not trainer.sanity_checking:
+            self._validation = _numbers(trainer, lambda name: not name.startswith("train"))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row and write both files."""
+        row: Row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row |= _numbers(trainer, lambda name: name.startswith("train") and not name.endswith("_step"))
+        row |= self._validation
+        self._validation = {}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        """Write the table and the curves, each to a temporary file first."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        temporary = self.table.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        temporary.replace(self.table)
+        plot_history(self.rows, self.folder / "curves.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the rows from a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+def _numbers(trainer: pl.Trainer, wanted: Any) -> Row:
+    metrics = trainer.callback_metrics
+    return {name.removesuffix("_epoch"): float(value) for name, value in metrics.items() if wanted(name)}

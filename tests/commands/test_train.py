@@ -1,0 +1,150 @@
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from mbdet.cli import main
+from mbdet.commands.train import choose_run_dir
+from mbdet.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHAPES = str(CONFIGS / "ssdlite_v2_shapes.yaml")
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_trains_two_steps(config: Path, coco80: Path, shapes: Path, tmp_path: Path) -> None:
+    on_shapes = "shapes" in config.stem
+    options = [f"--data.root={shapes if on_shapes else coco80}", "--data.batch_size=2", "--data.num_workers=0"]
+    options += ["--data.num_train=8", "--data.num_val=5"] if on_shapes else []
+    options += ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    options += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
+    assert main(["train", str(config), "--run_dir", str(tmp_path / "run"), *options]) == 0
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_every_config_says_what_it_is() -> None:
+    for config in CONFIGS.glob("*.yaml"):
+        header = config.read_text().split("seed_everything")[0]
+        for item in ("Paper:", "Command:", "Cost:", "Result:"):
+            assert item in header, f"{config.name}: {item}"
+
+
+def test_a_run_leaves_all_that_it_promises(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "metrics.csv",
+        "curves.png",
+        "predictions.jpg",
+        "config.yaml",
+    } <= names
+    assert any(name.startswith("tensorboard/events.out") for name in names)
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(float(row["train_loss"]) > 0 and float(row["val_loss"]) > 0 and row["AP"] for row in rows)
+    assert Image.open(run / "predictions.jpg").width > 1000
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["network"]["init_args"]["backbone"]["init_args"]["width_mult"] == 0.35
+
+
+def test_resume_goes_on_in_the_same_folder(
+    run: Path, shapes: Path, tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--run_dir", str(run), "--resume", f"--data.root={shapes}", "--trainer.max_epochs=3", *tiny]
+    assert main(["train", SHAPES, *options]) == 0
+    with (run / "metrics.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert not run.with_name("run-2").exists()
+    assert "best checkpoint" in capsys.readouterr().out
+
+
+def test_run_folders_are_numbered_and_the_newest_is_resumed(tmp_path: Path) -> None:
+    base = tmp_path / "shapes"
+    with pytest.raises(InputError, match="no run to resume"):
+        choose_run_dir(base, resume=True)
+    assert choose_run_dir(base, resume=False) == base
+    base.mkdir()
+    assert choose_run_dir(base, resume=False) == tmp_path / "shapes-2"
+    (tmp_path / "shapes-2").mkdir()
+    assert choose_run_dir(base, resume=False) == tmp_path / "shapes-3"
+    assert choose_run_dir(base, resume=True) == tmp_path / "shapes-2"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.network.num_classes=7"], "num_classes is 7, but the data has 6 categories (circle, square,"),
+        (["--data.input_size=[96,96]"], "data.input_size is (96, 96), but the network was built for (144, 192)"),
+        (["--model.network.backbone.width_mlt=1"], "MobileNetV2 has no option 'width_mlt'; did you mean 'width_mult'?"),
+        (["--trainer.max_epoks=1"], "max_epoks"),
+        (["--data.root=nowhere/else", "--data.num_train=0"], "at least 1 of each"),
+        (["--model.postprocess.scores=softmax"], "set postprocess.scores: sigmoid"),
+        (["--model.weights=missing.pth"], "missing.pth: no such weight file"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    options: list[str],
+    message: str,
+    shapes: Path,
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    common = ["--run_dir", str(tmp_path / "run"), f"--data.root={shapes}", *tiny]
+    assert main(["train", SHAPES, *common, *options]) == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("mbdet: error: ")
+    assert message in line
+
+
+def test_misspelt_key_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(Path(SHAPES).read_text().replace("num_classes", "num_clases"))
+    assert main(["train", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert f"{config}: SSDLite has no option 'num_clases'; did you mean 'num_classes'?" in error
+
+
+def test_missing_config_and_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "no.yaml"]) == 2
+    assert "no.yaml: no such config" in capsys.readouterr().err
+    assert main(["tarin"]) == 2
+    assert "tarin: no such command; there are train" in capsys.readouterr().err
+    assert main([]) == 0
+    assert "evaluate" in capsys.readouterr().out
+
+
+def test_unreadable_image_stops_the_training_with_its_name(
+    coco80: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "coco"
+    for source in coco80.rglob("*"):
+        target = root / source.relative_to(coco80)
+        if source.is_dir():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    for split in ("train", "val"):
+        for source in (coco80 / f"{split}2017").iterdir():
+            (root / f"{split}2017").mkdir(exist_ok=True)
+            (root / f"{split}2017" / source.name).write_bytes(source.read_bytes())
+    bad = root / "train2017" / "000003.jpg"
+    bad.write_bytes(bad.read_bytes()[:2000])
+    options = [f"--data.root={root}", "--data.num_workers=2", "--data.batch_size=4", "--trainer.max_epochs=1"]
+    options += [
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--model.network.input_size=[64,64]",
+    ]
+    options += ["--data.input_size=[64,64]", "--run_dir", str(tmp_path / "run"), "--trainer.precision=32-true"]
+    assert main(["train", str(CONFIGS / "ssdlite_v2_coco.yaml"), *options]) == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"mbdet: error: {bad}: ")
+    assert "image 3 of" in line

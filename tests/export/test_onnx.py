@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from mbdet.backbones import MobileNetV2
+from mbdet.data.shapes import draw_scene
+from mbdet.errors import InputError
+from mbdet.export.onnx import EndToEnd, compare, export_onnx
+from mbdet.models import SSDLite
+from mbdet.ops import AnchorConfig, Postprocess
+from mbdet.runtime.onnx import OnnxPredictor
+
+NAMES = ("cat", "dog", "gnu")
+SIZE = (96, 128)
+
+
+def make_network(padding: str = "symmetric", layout: str = "tf") -> SSDLite:
+    torch.manual_seed(0)
+    network = SSDLite(
+        MobileNetV2(0.35, scale_last=True, padding=padding),  # type: ignore[arg-type]
+        num_classes=3,
+        input_size=SIZE,
+        extra_channels=(64, 32, 32, 32),
+        anchors=AnchorConfig(layout=layout),  # type: ignore[arg-type]
+        padding=padding,  # type: ignore[arg-type]
+    )
+    # Statistics of real activations, so that scores spread and boxes differ as in a trained network.
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        network.train()(torch.from_numpy(scenes(8)))
+    for head in [*network.box_heads, *network.class_heads]:
+        torch.nn.init.normal_(head.pointwise.weight, std=0.15)  # type: ignore[union-attr,arg-type]
+    return network.eval()
+
+
+def scenes(count: int = 4) -> np.ndarray:
+    return np.stack([draw_scene(1, 1, index, *SIZE).image for index in range(count)]).transpose(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[SSDLite, Path]:
+    network = make_network()
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    parity = export_onnx(network, Postprocess(), NAMES, path, scenes())
+    assert parity.detections > 50
+    return network, path
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_any_batch_gives_what_the_network_gives(exported: tuple[SSDLite, Path], batch: int) -> None:
+    network, path = exported
+    images = np.random.default_rng(batch).integers(0, 256, (batch, 3, *SIZE), dtype=np.uint8)
+    with torch.no_grad():
+        expected = EndToEnd(network, Postprocess())(torch.from_numpy(images))
+    boxes, scores, labels, counts = OnnxPredictor(path).run(images)
+    np.testing.assert_array_equal(counts, expected.counts.numpy())
+    np.testing.assert_allclose(scores, expected.scores.numpy(), atol=1e-4)
+    np.testing.assert_array_equal(labels, expected.labels.numpy())
+    np.testing.assert_allclose(boxes, expected.boxes.numpy(), atol=1e-2)
+    assert counts.min() > 0
+
+
+def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) -> None:
+    _, path = exported
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(path)
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape[1:]) == ("images", "tensor(uint8)", [3, *SIZE])
+    assert isinstance(image.shape[0], str)
+    assert [output.name for output in session.get_outputs()] == ["boxes", "scores", "labels", "counts"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["class_names"]) == list(NAMES)
+    assert json.loads(metadata["input"])["size"] == list(SIZE)
+    assert {opset.domain for opset in onnx.load(path).opset_import} <= {"", "ai.onnx"}
+
+
+@pytest.mark.parametrize(("padding", "layout"), [("same", "torchvision")])
+def test_other_conventions_export(tmp_path: Path, padding: str, layout: str) -> None:
+    parity = export_onnx(
+        make_network(padding, layout), Postprocess(max_per_class=7), NAMES, tmp_path / "m.onnx", scenes()
+    )
+    assert parity.detections > 0
+
+
+@pytest.mark.parametrize(("position", "amount", "name"), [(0, 3.0, "boxes"), (1, 0.1, "scores"), (2, 1, "labels")])
+def test_a_difference_is_found_and_named(
+    exported: tuple[SSDLite, Path], monkeypatch: pytest.MonkeyPatch, position: int, amount: float, name: str
+) -> None:
+    network, path = exported
+    predictor = OnnxPredictor(path)
+    outputs = [predictor.run(scenes()), predictor.run(scenes(1))]
+    for values in outputs:
+        values[position] = values[position] + np.array(amount, values[position].dtype)
+    monkeypatch.setattr(predictor, "run", lambda images: outputs[len(images) == 1])
+    with pytest.raises(InputError, match=f"output '{name}'"):
+        compare(EndToEnd(network, Postprocess()).eval(), predictor, scenes())
+
+
+def test_a_file_that_is_not_right_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the file of before")
+    with pytest.raises(InputError, match="finds nothing in the comparison images"):
+        export_onnx(make_network(), Postprocess(score_threshold=1.0), NAMES, path, scenes())
+    assert path.read_bytes() == b"the file of before"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from mbdet.errors import InputError
+from mbdet.runtime.onnx import OnnxPredictor
+from mbdet.runtime.predictor import as_array, to_original
+
+
+def test_missing_file() -> None:
+    with pytest.raises(InputError, match=r"nothing\.onnx: no such model file"):
+        OnnxPredictor(Path("nothing.onnx"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" * 50])
+def test_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.onnx"):
+        OnnxPredictor(path)
+
+
+def test_a_model_of_another_kind(tmp_path: Path) -> None:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    path = tmp_path / "other.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    with pytest.raises(InputError, match="is not a detector exported by mbdet"):
+        OnnxPredictor(path)
+
+
+def test_boxes_return_to_the_original() -> None:
+    boxes = np.array([[0, 0, 10, 20], [5, 5, 10, 10]], np.float32)
+    moved = to_original(boxes, (20, 10), np.array([200, 50]))
+    np.testing.assert_array_equal(moved, [[0, 0, 50, 200], [25, 50, 50, 100]])
+    assert moved.dtype == np.float32
+
+
+def test_a_picture_may_be_a_path_an_image_or_an_array(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for picture in (pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(as_array(picture), pixels)
+    with pytest.raises(ValueError, match=r"uint8 RGB, got \(7, 5\)"):
+        as_array(pixels[..., 0])
+    with pytest.raises(ValueError, match="float64"):
+        as_array(pixels.astype(float))
