@@ -52,6 +52,43 @@ def load_checkpoint(path: Path, device: str | None = None) -> TorchPredictor:
     return TorchPredictor(built.network, checkpoint_class_names(path) or (), built.postprocess, device)
 
 
+def check_same_network(path: Path, network: Mapping[str, object]) -> None:
+    """Compare a network's description with that of a checkpoint: not every difference shows in the weights.
+
+    Args:
+        path: The checkpoint. If it describes no network, nothing is compared.
+        network: Class path and arguments, as in a config.
+
+    Raises:
+        InputError: If an option that both name differs, such as the padding or the anchors.
+    """
+    hyper_parameters = read_checkpoint(path).get("hyper_parameters")
+    if not isinstance(hyper_parameters, Mapping):
+        return
+    ours, theirs = _flatten(network), _flatten(hyper_parameters.get("network", {}))
+    for name in ours.keys() & theirs.keys():
+        # What matters in training only, or travels with the weights.
+        if ours[name] != theirs[name] and name.rpartition(".")[2] not in (
+            "bn_momentum",
+            "class_bias_init",
+            "mean",
+            "std",
+        ):
+            raise InputError(
+                f"{path}: was made with {name} {theirs[name]}, the config says {ours[name]}; give the config of its run"
+            )
+
+
+def _flatten(value: object, prefix: str = "network") -> dict[str, object]:
+    """Return nested options by their dotted names, without `init_args`, lists as tuples."""
+    if isinstance(value, Mapping):
+        parts = [
+            _flatten(inner, prefix if name == "init_args" else f"{prefix}.{name}") for name, inner in value.items()
+        ]
+        return {name: inner for part in parts for name, inner in part.items()}
+    return {prefix: tuple(value) if isinstance(value, list) else value}
+
+
 def _class_paths(value: object) -> list[str]:
     """Return every `class_path` at any depth."""
     if isinstance(value, Mapping):

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import mbdet.data  # noqa: F401 -- Lightning offers only data modules that are imported
-from mbdet.checkpoint import checkpoint_class_names
+from mbdet.checkpoint import check_same_network, checkpoint_class_names
 from mbdet.errors import InputError
 from mbdet.predictor import TorchPredictor
 from mbdet.tasks import DetectionTask
@@ -93,6 +93,8 @@ class ConfigCLI(LightningCLI):
         Raises:
             InputError: If the weights do not fit.
         """
+        if Path(weights).suffix == ".ckpt":
+            check_same_network(Path(weights), self.config["model"]["init_args"]["network"].as_dict())
         load_weights(self.task.network, weights)
         names = self.task.class_names or checkpoint_class_names(Path(weights)) or ()
         return TorchPredictor(self.task.network, tuple(names), self.task.postprocess, device)

@@ -1,5 +1,6 @@
 """What a network costs: parameters and multiply-adds."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +24,11 @@ def count_madds(module: nn.Module, images: Tensor) -> int:
         module: The network; on the meta device the count costs no time.
         images: An input on the same device.
     """
-    with FlopCounterMode(display=False) as counter:
-        module(images)
+    training = {layer: layer.training for layer in module.modules()}
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module.eval()(images)
+    finally:
+        for layer, mode in training.items():
+            layer.training = mode
     return int(counter.get_total_flops()) // 2

@@ -1,9 +1,16 @@
-"""Fixtures for all tests."""
+"""What tests share: real data where there is some, tiny data sets, and a tiny finished run."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
+
+from mbdet.cli import main
+from mbdet.data.shapes import make_shapes
+
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +20,47 @@ def real_data() -> Path:
     if not (root / "weights").is_dir():
         pytest.skip(f"no real data at {root}; point MBDET_REAL_DATA to it")
     return root
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a built-in set of 8 + 5 scenes."""
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", num_train=8, num_val=5)
+
+
+@pytest.fixture(scope="session")
+def coco80(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same scenes as if they were COCO 2017: its split names and its 80 classes."""
+    root = tmp_path_factory.mktemp("coco")
+    config = yaml.safe_load((CONFIGS / "ssdlite_v2_300_tf_coco.yaml").read_text())
+    names = config["model"]["init_args"]["class_names"]
+    (root / "annotations").mkdir()
+    for split in ("train", "val"):
+        content = json.loads((shapes / "annotations" / f"instances_{split}.json").read_text())
+        content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+        (root / f"{split}2017").symlink_to(shapes / split)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Return overrides that make the quick start's config quick."""
+    return [
+        "--data.num_train=8",
+        "--data.num_val=5",
+        "--data.num_workers=0",
+        "--data.batch_size=4",
+        "--model.network.backbone.width_mult=0.35",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+    ]
+
+
+@pytest.fixture(scope="session")
+def run(shapes: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of two epochs on the shapes."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--run_dir", str(folder), f"--data.root={shapes}", "--trainer.max_epochs=2", *tiny]
+    assert main(["train", str(CONFIGS / "ssdlite_v2_shapes.yaml"), *options]) == 0
+    return folder

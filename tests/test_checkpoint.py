@@ -52,5 +52,5 @@ def test_a_checkpoint_without_a_description(tmp_path: Path, content: dict[str, o
 
 def test_weights_must_fit_the_description(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": NETWORK}, state_dict={"box_heads.x": torch.zeros(1)})
-    with pytest.raises(InputError, match="does not fit this network"):
+    with pytest.raises(InputError, match="do not fit this network"):
         load_checkpoint(path)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,11 @@ class ConvConfig:
     padding: Padding = "symmetric"
     bn_eps: float = 1e-5
     bn_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt option, which would silently act as the other one."""
+        if self.padding not in get_args(Padding):
+            raise ValueError(f"padding is {self.padding!r}; it must be one of {get_args(Padding)}")
 
 
 class SameConv2d(nn.Conv2d):

@@ -71,7 +71,7 @@ class CocoDetection(Dataset[DetectionSample | None]):
         self.image_ids = np.array([image.image_id for image in records.images], dtype=np.int64)
         self._files = np.array([image.file for image in records.images])
         self._sizes = np.array([image.size for image in records.images], dtype=np.int64)
-        self._boxes = np.array([object_.box for object_ in records.objects], dtype=np.float64).reshape(-1, 4)
+        self._boxes = np.array([object_.box for object_ in records.objects], dtype=np.float32).reshape(-1, 4)
         self._labels = np.array([object_.label for object_ in records.objects], dtype=np.int64)
         # Objects _starts[i] up to _starts[i + 1] belong to image i.
         self._starts = np.searchsorted([object_.image for object_ in records.objects], np.arange(len(self) + 1))
@@ -136,10 +136,10 @@ class CocoDetection(Dataset[DetectionSample | None]):
         except InputError as error:
             raise InputError(f"{error} (image {image_id} of {self.annotations})") from error
         objects = slice(self._starts[index], self._starts[index + 1])
-        boxes, labels = self._boxes[objects], self._labels[objects].copy()
-        if self.transform is None:
-            return DetectionSample(image, boxes.astype(np.float32), labels, image_id, (height, width))
-        return DetectionSample(*transform_boxes(self.transform, image, boxes, labels), image_id, (height, width))
+        boxes, labels = self._boxes[objects].copy(), self._labels[objects].copy()
+        if self.transform is not None:
+            image, boxes, labels = transform_boxes(self.transform, image, boxes, labels)
+        return DetectionSample(image, boxes, labels, image_id, (height, width))
 
     def _log_unreadable(self, index: int, error: InputError) -> None:
         if index not in self._unreadable:

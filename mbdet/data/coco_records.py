@@ -244,6 +244,6 @@ def _clip_box(bbox: object, height: int, width: int) -> tuple[float, float, floa
     if not (abs(x) < 1e9 and abs(y) < 1e9 and 0 < w < 1e9 and 0 < h < 1e9):  # false for NaN too
         raise ValueError(f"bbox {bbox!r} has no positive width and height at a finite place")
     x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-    if min(x2 - x1, y2 - y1) < 1e-3:  # pixels; what reaches into the image with its last digits only is outside
-        raise ValueError(f"bbox {bbox!r} lies outside its image of {width}x{height} (width x height)")
+    if min(x2 - x1, y2 - y1) < 0.01:  # pixels; rounded to single precision, less could become nothing
+        raise ValueError(f"bbox {bbox!r} has no area within its image of {width}x{height} (width x height)")
     return x1, y1, x2, y2

@@ -102,7 +102,7 @@ def eval_transform(size: tuple[int, int]) -> Transform:
 
 
 def transform_boxes(
-    transform: Transform, image: NDArray[np.uint8], boxes: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+    transform: Transform, image: NDArray[np.uint8], boxes: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
     """Run a pipeline over one detection sample, with randomness from torch.
 
@@ -118,8 +118,7 @@ def transform_boxes(
     if get_worker_info() is not None:
         cv2.setNumThreads(0)  # otherwise every worker starts a thread per core, and they get in each other's way
     reseed(transform)
-    # In double precision no box collapses when albumentations divides it by the size of the image.
-    result = transform(image=image, bboxes=boxes.astype(np.float64), labels=labels)
+    result = transform(image=image, bboxes=boxes, labels=labels)
     # Of no boxes albumentations makes lists and empty arrays of any shape and type.
     return (
         result["image"],

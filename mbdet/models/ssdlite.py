@@ -12,7 +12,7 @@ from mbdet.models.detector import Detector
 from mbdet.ops.anchors import AnchorConfig, anchors_per_cell, ssd_anchors
 from mbdet.types import DetectorOutput
 
-MIN_INPUT_SIDE = 33  # ssd_mobilenet_v2_feature_extractor.preprocess: below it the first map is a single cell
+MIN_INPUT_SIDE = 33  # as in the TF feature extractors; the coarser maps would all be one cell
 
 
 class ExtraLayer(nn.Module):
@@ -69,6 +69,9 @@ class SSDLite(Detector):
         padding: As in the backbone: `symmetric` for PyTorch weights, `same` for TF weights.
         bn_eps: Batch norm constant of the heads and extra layers.
         bn_momentum: Likewise.
+        class_bias_init: Bias of the class predictors at the start: -4.6 means a score of 0.01 everywhere and calms the
+            start under a sigmoid loss (RetinaNet paper, section 3.3). The TF configs state it, but their separable
+            heads ignore it, hence 0.
 
     Raises:
         ValueError: If a tap is not a map of the backbone, or the input is too small.
@@ -85,6 +88,7 @@ class SSDLite(Detector):
         padding: Padding = "symmetric",
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.03,
+        class_bias_init: float = 0.0,
     ) -> None:
         super().__init__()
         unknown = [name for name in taps if name not in backbone.specs]
@@ -113,9 +117,13 @@ class SSDLite(Detector):
 
         per_cell = list(zip(channels, anchors_per_cell(len(grids), anchors), strict=True))
         self.box_heads = nn.ModuleList(SeparablePredictor(c, a, 4, config) for c, a in per_cell)
-        self.class_heads = nn.ModuleList(SeparablePredictor(c, a, num_classes + 1, config) for c, a in per_cell)
+        class_heads = [SeparablePredictor(c, a, num_classes + 1, config) for c, a in per_cell]
+        self.class_heads = nn.ModuleList(class_heads)
         for part in (self.extras, self.box_heads, self.class_heads):
             init_weights(part, std=0.03)
+        for head in class_heads:
+            assert head.pointwise.bias is not None
+            nn.init.constant_(head.pointwise.bias, class_bias_init)
         self.register_buffer("anchors", ssd_anchors(grids, self.input_size, anchors), persistent=False)
 
     def forward(self, images: Tensor) -> DetectorOutput:

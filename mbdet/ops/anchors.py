@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,41 +12,53 @@ from torch import Tensor
 Shape = tuple[float, float]  # width, height
 
 
+Layout = Literal["tf", "torchvision"]
+
+
 @dataclass(frozen=True)
 class AnchorConfig:
     """Sizes and shapes of the default boxes (SSD paper, section 2.2).
 
     Args:
-        layout: `tf` is the TF Object Detection API's (3 anchors on the first map, 6 on the others; squares stay square
-            on any image); `torchvision` is torchvision's (6 on every map; anchors stretch with the image).
+        layout: `tf` is the TF Object Detection API's (squares stay square on any image); `torchvision` is torchvision's
+            (anchors stretch with the image).
         min_scale: Size of the anchors of the first map, as a part of the image.
         max_scale: Size on the last map; the maps between are spaced evenly.
         aspect_ratios: Width by height of the anchors other than the square ones; each with its inverse.
+        reduce_lowest: `tf` only: 3 anchors on the first map, a square of 0.1 and both shapes of ratio 2, instead of 6.
     """
 
-    layout: Literal["tf", "torchvision"] = "tf"
+    layout: Layout = "tf"
     min_scale: float = 0.2
     max_scale: float = 0.95
     aspect_ratios: tuple[float, ...] = (2.0, 3.0)
+    reduce_lowest: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt option, which would silently act as the other one."""
+        if self.layout not in get_args(Layout):
+            raise ValueError(f"layout is {self.layout!r}; it must be one of {get_args(Layout)}")
 
     def shapes(self, num_maps: int) -> list[list[Shape]]:
         """Return width and height of every anchor of every map, as parts of the image's side."""
         steps = max(num_maps - 1, 1)
         scales = [self.min_scale + (self.max_scale - self.min_scale) * i / steps for i in range(num_maps)] + [1.0]
-        maps = _tf_shapes if self.layout == "tf" else _torchvision_shapes
-        return maps(scales, self.aspect_ratios)
+        if self.layout == "torchvision":
+            return _torchvision_shapes(scales, self.aspect_ratios)
+        return _tf_shapes(scales, self.aspect_ratios, self.reduce_lowest)
 
 
-def _tf_shapes(scales: Sequence[float], ratios: Sequence[float]) -> list[list[Shape]]:
-    """multiple_grid_anchor_generator.create_ssd_anchors with reduce_boxes_in_lowest_layer."""
+def _tf_shapes(scales: Sequence[float], ratios: Sequence[float], reduce_lowest: bool) -> list[list[Shape]]:
+    """multiple_grid_anchor_generator.create_ssd_anchors."""
     # The published configs write the inverse of 3 as 0.3333, and the published anchors show it in the fifth digit.
     both_ways = [value for ratio in ratios for value in (ratio, round(1 / ratio, 4))]
-    lowest = [(0.1, 0.1)] + [_stretch(scales[0], ratio) for ratio in both_ways[:2]]
-    others = [
+    maps = [
         [(scale, scale)] + [_stretch(scale, ratio) for ratio in both_ways] + [(math.sqrt(scale * larger),) * 2]
-        for scale, larger in pairwise(scales[1:])
+        for scale, larger in pairwise(scales)
     ]
-    return [lowest, *others]
+    if reduce_lowest:
+        maps[0] = [(0.1, 0.1), _stretch(scales[0], 2.0), _stretch(scales[0], 0.5)]
+    return maps
 
 
 def _torchvision_shapes(scales: Sequence[float], ratios: Sequence[float]) -> list[list[Shape]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 # TF Object Detection API: faster_rcnn_box_coder with y_scale = x_scale = 10, height_scale = width_scale = 5.
-CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+OFFSET_SCALE, SIZE_SCALE = 10.0, 5.0
 # An untrained network may predict any size; e^4.1 = 62 times the anchor is plenty and never overflows.
 MAX_LOG_SIZE = math.log(1000.0 / 16)
 
@@ -26,7 +26,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     anchor_centers, anchor_sizes = box_convert(anchors, "xyxy", "cxcywh").chunk(2, dim=-1)
     offsets = (centers - anchor_centers) / anchor_sizes
     log_sizes = torch.log(sizes.clamp(min=1e-8) / anchor_sizes)
-    return torch.cat([offsets, log_sizes], dim=-1) * boxes.new_tensor(CODER_WEIGHTS)
+    return torch.cat([OFFSET_SCALE * offsets, SIZE_SCALE * log_sizes], dim=-1)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
@@ -39,8 +39,8 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     Returns:
         (..., A, 4) xyxy in the anchors' unit, not clipped.
     """
-    offsets, log_sizes = (deltas / deltas.new_tensor(CODER_WEIGHTS)).chunk(2, dim=-1)
+    offsets, log_sizes = deltas.chunk(2, dim=-1)
     anchor_centers, anchor_sizes = box_convert(anchors, "xyxy", "cxcywh").chunk(2, dim=-1)
-    centers = offsets * anchor_sizes + anchor_centers
-    half_sizes = 0.5 * torch.exp(log_sizes.clamp(max=MAX_LOG_SIZE)) * anchor_sizes
+    centers = offsets / OFFSET_SCALE * anchor_sizes + anchor_centers
+    half_sizes = 0.5 * torch.exp((log_sizes / SIZE_SCALE).clamp(max=MAX_LOG_SIZE)) * anchor_sizes
     return torch.cat([centers - half_sizes, centers + half_sizes], dim=-1)

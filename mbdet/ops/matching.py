@@ -24,7 +24,9 @@ def match_anchors(boxes: Tensor, valid: Tensor, anchors: Tensor, iou_threshold: 
         (B, A) int64, index of the object in 0..M-1, or -1 for background.
     """
     batch, num_boxes = valid.shape
-    iou = box_iou(boxes.flatten(0, 1), anchors).view(batch, num_boxes, -1)
+    if num_boxes == 0:
+        return torch.full((batch, len(anchors)), BACKGROUND, device=boxes.device)
+    iou = box_iou(boxes.flatten(0, 1), anchors).view(batch, num_boxes, len(anchors))
     iou = iou.masked_fill(~valid[:, :, None], -1.0)
 
     best_iou, best_box = iou.max(dim=1)

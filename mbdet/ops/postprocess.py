@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from mbdet.ops.boxes import decode_boxes
 from mbdet.ops.nms import nms_mask
 from mbdet.types import DetectorOutput, PaddedDetections
+
+Scores = Literal["sigmoid", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,20 @@ class Postprocess:
         iou_threshold: NMS drops a box whose IoU with a better one of its class is larger (0.6 in the TF configs).
         max_candidates: How many (anchor, class) pairs of an image reach the NMS, the best by score.
         max_per_class: Detections of one class in an image at most.
-        max_detections: Detections in an image at most; the padded length D.
+        max_detections: Detections in an image at most; the padded length D, unless there are fewer candidates.
     """
 
-    scores: Literal["sigmoid", "softmax"] = "sigmoid"
+    scores: Scores = "sigmoid"
     score_threshold: float = 0.01
     iou_threshold: float = 0.6
     max_candidates: int = 1000
     max_per_class: int = 100
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt option, which would silently act as the other one."""
+        if self.scores not in get_args(Scores):
+            raise ValueError(f"scores is {self.scores!r}; it must be one of {get_args(Scores)}")
 
     def __call__(self, output: DetectorOutput, anchors: Tensor, input_size: tuple[int, int]) -> PaddedDetections:
         """Decode a batch.
@@ -52,16 +59,21 @@ class Postprocess:
         anchor = index // num_classes
 
         deltas = output.box_deltas.float().gather(1, anchor[..., None].expand(-1, -1, 4))
-        height, width = input_size
-        window = anchors.new_tensor([width, height, width, height])
-        boxes = torch.minimum(decode_boxes(deltas, anchors[anchor]).clamp(min=0), window)
+        boxes = clip(decode_boxes(deltas, anchors[anchor]), input_size)
 
-        keep = (scores > self.score_threshold) & nms_mask(
-            separate_classes(boxes, labels, num_classes, input_size), scores, self.iou_threshold
-        )
+        inside = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+        keep = inside & (scores > self.score_threshold)
+        keep &= nms_mask(separate_classes(boxes, labels, num_classes, input_size), scores, self.iou_threshold)
         if self.max_per_class < self.max_detections:
             keep &= rank_in_class(labels, keep) < self.max_per_class
         return _best(boxes, scores, labels, keep, min(self.max_detections, num_candidates))
+
+
+def clip(boxes: Tensor, input_size: tuple[int, int]) -> Tensor:
+    """Cut boxes (..., 4) to the image; those beside it become empty."""
+    height, width = input_size
+    # Axis by axis with plain numbers: a tensor of limits would be copied to the device at every call.
+    return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], dim=-1).flatten(-2)
 
 
 def separate_classes(boxes: Tensor, labels: Tensor, num_classes: int, input_size: tuple[int, int]) -> Tensor:
@@ -72,8 +84,7 @@ def separate_classes(boxes: Tensor, labels: Tensor, num_classes: int, input_size
     """
     height, width = input_size
     columns = math.ceil(math.sqrt(num_classes))
-    tile = torch.stack([labels % columns, labels // columns], dim=-1)
-    offset = tile * tile.new_tensor([width + 1, height + 1])
+    offset = torch.stack([labels % columns * (width + 1), labels // columns * (height + 1)], dim=-1)
     return boxes + torch.cat([offset, offset], dim=-1)
 
 

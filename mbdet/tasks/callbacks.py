@@ -92,4 +92,9 @@ class History(Callback):
 
 def _numbers(trainer: pl.Trainer, wanted: Any) -> Row:
     metrics = trainer.callback_metrics
-    return {name.removesuffix("_epoch"): float(value) for name, value in metrics.items() if wanted(name)}
+    # The learning rate is in the row already; LearningRateMonitor adds it once more for each parameter group.
+    return {
+        name.removesuffix("_epoch"): float(value)
+        for name, value in metrics.items()
+        if wanted(name) and not name.startswith("lr-")
+    }

@@ -40,8 +40,8 @@ def load_weights(network: Detector, source: str | Path) -> None:
     origin = _read(path, network)
     if not any(name.startswith("box_heads.") for name in origin.state):
         raise InputError(
-            f"{source}: holds {origin.name}, not a whole detector; give it as backbone weights"
-            " (--model.backbone_weights) to start training from it"
+            f"{source}: {origin.name} are not those of a whole detector; to start a training from them, give them as"
+            " --model.backbone_weights"
         )
     _load(network, origin, source)
 
@@ -66,13 +66,13 @@ def _read(path: Path, module: nn.Module) -> _Origin:
     tensors = read_tensors(path)
     if is_torchvision(tensors):
         state = _with_normalization(from_torchvision(tensors), "", IMAGENET_MEAN, IMAGENET_STD)
-        return _Origin(state, "torchvision's MobileNetV2", "symmetric", 1e-5)
+        return _Origin(state, "torchvision's MobileNetV2 weights", "symmetric", 1e-5)
     if is_tf_ssdlite(tensors):
-        state = from_tf_ssdlite(tensors, getattr(module, "num_classes", 0), _bn_eps(module))
+        state = from_tf_ssdlite(tensors, getattr(module, "num_classes", 0), 1e-3)
         state = _with_normalization(state, "backbone.", TF_MEAN, TF_STD)
-        return _Origin(state, "a TF SSDLite on MobileNetV2", "same", 1e-3)
+        return _Origin(state, "weights of a TF SSDLite on MobileNetV2", "same", 1e-3)
     # Lightning puts the attribute's name in front.
-    return _Origin({name.removeprefix("network."): value for name, value in tensors.items()}, "mbdet's own weights")
+    return _Origin({name.removeprefix("network."): value for name, value in tensors.items()}, "its weights")
 
 
 def _with_normalization(
@@ -83,10 +83,13 @@ def _with_normalization(
 
 
 def _load(module: nn.Module, origin: _Origin, source: str | Path) -> None:
-    if origin.padding is not None and origin.padding != _padding(module):
-        raise InputError(f"{source}: {origin.name} needs padding: {origin.padding}, the network has {_padding(module)}")
-    if origin.bn_eps is not None and origin.bn_eps != _bn_eps(module):
-        raise InputError(f"{source}: {origin.name} needs bn_eps: {origin.bn_eps}, the network has {_bn_eps(module)}")
+    for name, needed, found in (
+        ("padding", origin.padding, _paddings(module)),
+        ("bn_eps", origin.bn_eps, _bn_eps(module)),
+    ):
+        if needed is not None and found != {needed}:
+            listed = " and ".join(map(str, sorted(found)))
+            raise InputError(f"{source}: {origin.name} need {name}: {needed} throughout, the network has {listed}")
     expected = module.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # TF has none; nothing reads them
     missing = sorted(set(expected) - set(origin.state) - counters)
@@ -99,9 +102,7 @@ def _load(module: nn.Module, origin: _Origin, source: str | Path) -> None:
     if missing or unexpected or shapes:
         wrong = [("missing", missing), ("not in the network", unexpected), ("of another shape", shapes)]
         listed = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in wrong if names)
-        raise InputError(
-            f"{source}: {origin.name} does not fit this network: {listed}. Check its config and num_classes"
-        )
+        raise InputError(f"{source}: {origin.name} do not fit this network: {listed}. Check its config and num_classes")
     module.load_state_dict(origin.state, strict=False)
 
 
@@ -110,9 +111,10 @@ def _shorten(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def _padding(module: nn.Module) -> Padding:
-    return "same" if any(isinstance(layer, SameConv2d) for layer in module.modules()) else "symmetric"
+def _paddings(module: nn.Module) -> set[Padding]:
+    strided = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1)]
+    return {"same" if isinstance(layer, SameConv2d) else "symmetric" for layer in strided}
 
 
-def _bn_eps(module: nn.Module) -> float:
-    return next(layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d))
+def _bn_eps(module: nn.Module) -> set[float]:
+    return {layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)}

@@ -1,5 +1,6 @@
 """Weights that others publish, by name."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -53,7 +54,11 @@ def resolve(source: str) -> Path:
             raise InputError(f"{source}: no such weight file; published names are {', '.join(PUBLISHED)}")
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-    if not path.exists():
+    if path.exists():
+        with path.open("rb") as file:
+            if not hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.sha256):
+                raise InputError(f"{path}: does not have checksum {weights.sha256}; remove it to fetch {source} again")
+    else:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:  # writes to a temporary file and moves it into place when the checksum is right
             torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=weights.sha256)

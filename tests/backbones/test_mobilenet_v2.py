@@ -166,11 +166,13 @@ def test_dilation_starts_after_the_layer_that_gives_up_its_stride(
 
 def test_a_dilated_network_agrees_where_the_strided_one_looks() -> None:
     """With the rates above, every second cell of the finer map sees the same pixels, so it gives the same numbers."""
-    strided, dilated = MobileNetV2(0.35).eval(), MobileNetV2(0.35, output_stride=16).eval()
-    dilated.load_state_dict(strided.state_dict())
-    images = torch.randint(256, (1, 3, 128, 160), dtype=torch.uint8)
+    strided, dilated = MobileNetV2(0.35, bn_momentum=1.0), MobileNetV2(0.35, output_stride=16).eval()
+    images = torch.randint(256, (2, 3, 128, 160), dtype=torch.uint8)
+    strided.train()(images)  # statistics that keep the activations alive
+    dilated.load_state_dict(strided.eval().state_dict())
     coarse, fine = strided(images)["c5"], dilated(images)["c5"]
-    torch.testing.assert_close(fine[:, :, ::2, ::2], coarse, rtol=1e-4, atol=1e-5)
+    assert coarse.std() > 0.1
+    torch.testing.assert_close(fine[:, :, ::2, ::2], coarse, rtol=1e-3, atol=1e-4)
 
 
 def test_c4_expand_hangs_on_the_expansion_after_c4_and_nothing_more() -> None:

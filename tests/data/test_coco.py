@@ -186,7 +186,7 @@ def test_file_names_outside_the_folder_are_always_refused(make_split: MakeSplit,
 BAD_BOXES = {
     "no positive width": [[3, 3, 0, 5], [3, 3, 5, -1], [3, 3, math.nan, 5], [math.nan, 3, 5, 5], [3, 3, math.inf, 5]],
     "not four numbers": [[3, 3, 5], [3, 3, 5, 5, 1], None, "3355", [3, 3, "5", 5]],
-    r"outside its image of 60x40 \(width x height\)": [[60, 3, 5, 5], [3, -9, 5, 9], [3, 40.5, 5, 5]],
+    r"no area within its image of 60x40 \(width x height\)": [[60, 3, 5, 5], [3, -9, 5, 9], [3, 40.5, 5, 5]],
 }
 
 

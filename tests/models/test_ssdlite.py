@@ -17,13 +17,22 @@ Size = tuple[int, int]
 small = partial(SSDLite, num_classes=3, extra_channels=(32, 32, 16, 16))
 
 
-def small_detector(input_size: Size = (64, 96)) -> SSDLite:
-    torch.manual_seed(0)
+def random_images(batch: int, size: Size = (64, 96)) -> Tensor:
+    return torch.randint(256, (batch, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def small_detector(input_size: Size = (64, 96), seed: int = 0) -> SSDLite:
+    torch.manual_seed(seed)
     return small(MobileNetV2(0.35, scale_last=True), input_size=input_size)
 
 
-def random_images(batch: int, size: Size = (64, 96)) -> Tensor:
-    return torch.randint(256, (batch, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+def settled(detector: SSDLite) -> SSDLite:
+    """Give the batch norms statistics that keep the activations alive, and return the network in evaluation mode."""
+    for layer in detector.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    detector.train()(random_images(4, detector.input_size))
+    return detector.eval()
 
 
 @pytest.mark.parametrize(
@@ -193,20 +202,19 @@ def test_state_dict_names() -> None:
 
 
 def test_state_dict_round_trip() -> None:
-    first = small_detector().eval()
-    torch.manual_seed(1)
-    second = small(MobileNetV2(0.35, scale_last=True), input_size=(64, 96)).eval()
-    assert not torch.equal(first(random_images(1)).class_logits, second(random_images(1)).class_logits)
+    first, second = settled(small_detector()), small_detector(seed=1).eval()
     second.load_state_dict(first.state_dict())
     torch.testing.assert_close(first(random_images(1)), second(random_images(1)), rtol=0, atol=0)
 
 
 def test_exports_with_a_free_batch_size() -> None:
-    detector = small_detector().eval()
+    detector = settled(small_detector())
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(detector, (random_images(2),), dynamic_shapes=({0: batch},))
     for size in (1, 3):
-        torch.testing.assert_close(tuple(program.module()(random_images(size))), tuple(detector(random_images(size))))
+        output = detector(random_images(size))
+        assert output.class_logits.std() > 0.05
+        torch.testing.assert_close(tuple(program.module()(random_images(size))), tuple(output), rtol=1e-3, atol=1e-3)
 
 
 def test_initial_heads_say_little() -> None:

@@ -125,13 +125,15 @@ def test_torchvision_weights_that_are_not_complete(
 
 def test_a_classifier_is_no_detector(torchvision_weights: dict[str, Tensor], save: Save, refused: Refused) -> None:
     network = SSDLite(MobileNetV2(), 3, (64, 64))
-    with refused(network, r"torchvision's MobileNetV2, not a whole detector; .*--model\.backbone_weights"):
+    with refused(
+        network, r"torchvision's MobileNetV2 weights are not those of a whole detector; .*--model\.backbone_weights"
+    ):
         load_weights(network, save(torchvision_weights, "w.pth"))
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".ckpt"])
 def test_own_detector(suffix: str, save: Save, images: Tensor, randomised: Randomised) -> None:
-    first, second = randomised(detector(mean=(1, 2, 3), std=(4, 5, 6))), detector()
+    first, second = randomised(detector(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))), detector()
     load_weights(second, save(first.state_dict(), f"w{suffix}"))
     torch.testing.assert_close(second(images), first(images), rtol=0, atol=0)
 
@@ -147,7 +149,7 @@ def test_own_backbone(suffix: str, whole: bool, save: Save, images: Tensor, rand
 
 def test_a_backbone_is_no_detector(save: Save, refused: Refused) -> None:
     network = detector()
-    with refused(network, r"w\.pt: holds mbdet's own weights, not a whole detector"):
+    with refused(network, r"w\.pt: its weights are not those of a whole detector"):
         load_weights(network, save(network.backbone.state_dict(), "w.pt"))
 
 
@@ -164,7 +166,7 @@ def test_own_weights_of_another_network(
     width_mult: float, num_classes: int, extra_channels: tuple[int, ...], match: str, save: Save, refused: Refused
 ) -> None:
     network = SSDLite(MobileNetV2(width_mult), num_classes, (64, 64), extra_channels=extra_channels)
-    with refused(network, rf"w\.pt: mbdet's own weights does not fit this network: .*{match}"):
+    with refused(network, rf"w\.pt: its weights do not fit this network: .*{match}"):
         load_weights(network, save(detector().state_dict(), "w.pt"))
 
 

@@ -238,7 +238,7 @@ def test_weights_for_another_network(
     options: dict[str, Any], match: str, source: SSDLite, save: Save, refused: Refused
 ) -> None:
     detector = small_detector(**options)
-    with refused(detector, rf"w\.npz: a TF SSDLite on MobileNetV2 .*{match}"):
+    with refused(detector, rf"w\.npz: weights of a TF SSDLite on MobileNetV2 .*{match}"):
         load_weights(detector, save(as_tf_checkpoint(source), "w.npz"))
 
 

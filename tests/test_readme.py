@@ -1,0 +1,66 @@
+"""Every command of the README runs, in the order in which a reader meets it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import mbdet
+from mbdet.cli import main
+from mbdet.data.shapes import make_shapes
+
+REPOSITORY = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.strip().splitlines()]
+
+# What makes a command quick enough for a test, without changing what it does.
+QUICK = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+QUICK_SHAPES = ["--data.num_train=8", "--data.num_val=5", "--data.batch_size=4"]
+
+
+def overrides(command: str, arguments: list[str]) -> list[str]:
+    if command == "train" and "--print_config" not in arguments:
+        on_coco = any("coco" in argument for argument in arguments)
+        epochs = "--trainer.max_epochs=2" if "--resume" in arguments else "--trainer.max_epochs=1"
+        return [*QUICK, epochs, *(["--data.batch_size=2"] if on_coco else QUICK_SHAPES)]
+    return QUICK_SHAPES if command == "evaluate" and "--results" not in arguments else []
+
+
+def test_quick_start_is_two_commands() -> None:
+    quick_start = (REPOSITORY / "README.md").read_text().split("## Use")[0]
+    assert quick_start.count("```bash") == 2
+    assert COMMANDS[0].endswith("python tools/train.py configs/ssdlite_v2_shapes.yaml")
+    assert COMMANDS[1] == "pip install -e '.[dev]' && pytest"
+
+
+def test_commands_and_python(
+    tmp_path: Path, coco80: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    make_shapes(tmp_path / "data" / "shapes", num_train=8, num_val=5)
+    (tmp_path / "data" / "shapes" / "val" / "000801.jpg").symlink_to(
+        tmp_path / "data" / "shapes" / "val" / "000009.jpg"
+    )
+    (tmp_path / "data" / "coco").symlink_to(coco80)
+    ran = 0
+    for line in COMMANDS:
+        words = shlex.split(line.split(" && ")[-1])
+        if words[0] != "python":
+            continue  # pytest: this very run
+        command, arguments = Path(words[1]).stem, words[2:]
+        try:
+            status = main([command, *arguments, *overrides(command, arguments)])
+        except SystemExit as stop:  # --print_config ends the process
+            status = int(stop.code or 0)
+        assert status == 0, f"{line}\n{capsys.readouterr().err}"
+        ran += 1
+    assert ran >= 8
+    assert (tmp_path / "predictions" / "000801.jpg").exists()
+    for language, block in BLOCKS:
+        if language == "python":
+            found: dict[str, object] = {}
+            exec(block, found)
+            assert len(found["boxes"]) == len(found["labels"])  # type: ignore[arg-type]
+    assert mbdet.load("shapes.onnx").class_names[0] == "circle"
