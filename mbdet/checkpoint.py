@@ -90,10 +90,8 @@ def _flatten(value: object, prefix: str = "network") -> dict[str, object]:
 
 
 def _class_paths(value: object) -> list[str]:
-    """Return every `class_path` at any depth."""
-    if isinstance(value, Mapping):
-        own = [str(value["class_path"])] if "class_path" in value else []
-        return own + [path for inner in value.values() for path in _class_paths(inner)]
-    if isinstance(value, list | tuple):
-        return [path for inner in value for path in _class_paths(inner)]
-    return []
+    """Return every string with a dot, at any depth: a class may also be named without `class_path`."""
+    if isinstance(value, str):
+        return [value] if "." in value else []
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [path for part in inner for path in _class_paths(part)]

@@ -83,6 +83,11 @@ class ConfigCLI(LightningCLI):
             raise InputError(f"{self.path}: model is a {type(self.model).__name__}, not a DetectionTask")
         return self.model
 
+    @property
+    def network_description(self) -> dict[str, object]:
+        """Class path and arguments of the network."""
+        return cast(dict[str, object], self.config["model"]["init_args"]["network"].as_dict())
+
     def predictor(self, weights: str | Path, device: str | None = None) -> TorchPredictor:
         """Load weights into the config's network and make it ready for use.
 
@@ -94,10 +99,12 @@ class ConfigCLI(LightningCLI):
             InputError: If the weights do not fit.
         """
         if Path(weights).suffix == ".ckpt":
-            check_same_network(Path(weights), self.config["model"]["init_args"]["network"].as_dict())
+            check_same_network(Path(weights), self.network_description)
         load_weights(self.task.network, weights)
-        names = self.task.class_names or checkpoint_class_names(Path(weights)) or ()
-        return TorchPredictor(self.task.network, tuple(names), self.task.postprocess, device)
+        network = self.task.network
+        names = self.task.class_names or checkpoint_class_names(Path(weights))
+        names = names or tuple(f"class {label}" for label in range(network.num_classes))
+        return TorchPredictor(network, names, self.task.postprocess, device)
 
 
 def explain(complaint: str) -> str:

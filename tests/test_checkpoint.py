@@ -22,9 +22,12 @@ def save(path: Path, **content: object) -> Path:
     return path
 
 
-def test_a_module_that_nobody_imported_is_not_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "backbone", [{"class_path": "evil.Backbone"}, "evil.Backbone", {"init_args": ["evil.Backbone"]}]
+)
+def test_a_module_that_nobody_imported_is_not_imported(tmp_path: Path, backbone: object) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
-    network = {"class_path": "mbdet.models.SSDLite", "init_args": {"backbone": {"class_path": "evil.Backbone"}}}
+    network = {"class_path": "mbdet.models.SSDLite", "init_args": {"backbone": backbone}}
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": network}, state_dict={"a": torch.zeros(1)})
     sys.path.insert(0, str(tmp_path))
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from mbdet.commands import take_config
 from mbdet.errors import InputError
 from mbdet.metrics.coco import CocoEvaluator, CocoMetrics, evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
@@ -23,20 +24,20 @@ def main(argv: Sequence[str]) -> None:
         epilog="Any value of the config can be overridden: --data.root DIR, --data.batch_size 8.",
         allow_abbrev=False,
     )
-    parser.add_argument("config", type=Path, nargs="?", help="a YAML file, see configs/")
     parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported ONNX file")
     parser.add_argument("--annotations", type=Path, help="COCO instances file that --results is scored against")
     parser.add_argument("--results", type=Path, help="COCO results file to score")
     parser.add_argument("--json", type=Path, help="write the figures here, and the detections beside as COCO results")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU if there is one)")
-    options, overrides = parser.parse_known_args(argv)
+    config, rest = take_config(argv)
+    options, overrides = parser.parse_known_args(rest)
 
-    if options.results and options.annotations and not options.config:
+    if options.results and options.annotations and not config:
         if overrides:
             raise InputError(f"evaluate --results takes no {overrides[0]}")
         show(evaluate_results(options.annotations, options.results), options.json)
-    elif options.config and options.weights and not options.results:
-        evaluate_model(options.config, overrides, options.weights, options.json, options.device)
+    elif config and options.weights and not options.results:
+        evaluate_model(config, overrides, options.weights, options.json, options.device)
     else:
         raise InputError("evaluate needs CONFIG --weights FILE, or --annotations FILE --results FILE")
 
@@ -55,17 +56,17 @@ def evaluate_model(
     if weights.endswith(".onnx"):
         from mbdet.runtime.onnx import OnnxPredictor
 
-        predictor = OnnxPredictor(Path(weights))
+        predictor = OnnxPredictor(Path(weights), device)
         check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
-        if predictor.input_size != tuple(cli.datamodule.input_size):
-            raise InputError(
-                f"{weights}: takes {predictor.input_size} (height, width), but data.input_size is"
-                f" {tuple(cli.datamodule.input_size)}; export it again or override the config"
-            )
     else:
         check_classes(cli.task.network.num_classes, cli.task.class_names, cli.datamodule.class_names)
         predictor = cli.predictor(weights, device)
-    evaluator = CocoEvaluator(cli.datamodule.val_annotations)
+    if predictor.input_size != tuple(cli.datamodule.input_size):
+        raise InputError(
+            f"{weights}: takes images of {predictor.input_size} (height, width), but data.input_size is"
+            f" {tuple(cli.datamodule.input_size)}; give both the same"
+        )
+    evaluator = CocoEvaluator(cli.datamodule.val_annotations, cli.datamodule.on_error == "skip")
     for batch in track(cli.datamodule.val_dataloader(), "Detecting", console=Console(stderr=True), transient=True):
         if not len(batch.images):
             continue

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,14 +37,27 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"predict takes no {overrides[0]} with {options.model}")
 
     predictor = mbdet.load(options.model, options.weights, overrides)
+    files = image_files(options.images)
+    if options.output.resolve() == files[0].parent.resolve():
+        raise InputError(f"{options.output}: holds the pictures themselves; give another folder with --output")
     names = predictor.class_names
     records = []
+    stems = Counter(path.stem for path in files)
     options.output.mkdir(parents=True, exist_ok=True)
-    for path in track(image_files(options.images), "Detecting", console=Console(stderr=True), transient=True):
-        image = read_image(path)
+    console = Console(stderr=True)
+    for path in track(files, "Detecting", console=console, transient=True):
+        try:
+            image = read_image(path)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            console.print(f"left out: {error}", markup=False)
+            continue
         found = predictor(image, options.score)
         drawn = draw_detections(image, found, names, options.score)
-        Image.fromarray(drawn).save(options.output / f"{path.stem}.jpg", quality=90)
+        # With the whole name where a.jpg and a.png would meet.
+        name = path.name if stems[path.stem] > 1 else path.stem
+        Image.fromarray(drawn).save(options.output / f"{name}.jpg", quality=90)
         records.append({"file": str(path), "objects": as_records(found, names)})
     output = options.output / "predictions.json"
     temporary = output.with_suffix(".tmp")

@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 
+from mbdet.checkpoint import check_same_network
+from mbdet.commands import take_config
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.report.gallery import draw_gallery
@@ -33,22 +35,20 @@ class TrainCLI(ConfigCLI):
     def __init__(self, config: Path, overrides: Sequence[str], run_dir: Path) -> None:
         self.run_dir = run_dir
         self.history = History(run_dir)
-        self.checkpoints = ModelCheckpoint(
-            dirpath=run_dir / "checkpoints",
-            filename="best",
-            monitor="AP",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-            # At the very end of the epoch, so that the checkpoint holds the epoch's row of the history.
-            save_on_train_epoch_end=True,
+        # Both at the very end of the epoch, so that they hold the epoch's row of the history. Two, because one that
+        # watches AP writes its `last` only when AP rises.
+        folder = run_dir / "checkpoints"
+        self.best = ModelCheckpoint(
+            folder, "best", monitor="AP", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
         )
+        self.last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
         super().__init__(config, overrides)
 
     def instantiate_trainer(self, **_: Any) -> pl.Trainer:
         """Add what every run has: checkpoints, history, TensorBoard, a progress bar."""
         options = self.config_init["trainer"].as_dict()
-        callbacks = [*(options.pop("callbacks") or []), self.history, self.checkpoints]
+        given = options.pop("callbacks") or []
+        callbacks = [*(given if isinstance(given, list) else [given]), self.history, self.best, self.last]
         if options["enable_progress_bar"] is not False:
             callbacks.append(RichProgressBar())
         if options["logger"] in (None, True):
@@ -71,27 +71,30 @@ def main(argv: Sequence[str]) -> None:
     """Train, then say where everything is."""
     parser = argparse.ArgumentParser(
         "mbdet train",
+        usage="mbdet train CONFIG [--run_dir DIR] [--resume] [--any.value VALUE ...]",
         description="Train a model from a config. Any value can be overridden: --trainer.max_epochs 3,"
         " --data.root DIR, --model.network.backbone.width_mult 0.5.",
         epilog="--print_config shows the config with all defaults and overrides; CONFIG --help lists every option.",
         add_help=False,
     )
-    parser.add_argument("config", type=Path, nargs="?", help="a YAML file, see configs/")
     parser.add_argument("--run_dir", type=Path, help="where to write the run (default: runs/ and the config's name)")
     parser.add_argument("--resume", action="store_true", help="go on with the newest run of this config")
     parser.add_argument("-h", "--help", action="store_true", help="show this and exit")
-    options, overrides = parser.parse_known_args(argv)
-    if options.config is None:
+    config, rest = take_config(argv)
+    options, overrides = parser.parse_known_args(rest)
+    if config is None:
         parser.print_help()
         if options.help:
             return
-        raise InputError("train needs a config: mbdet train CONFIG")
+        raise InputError("train needs a config, a file that ends in .yaml: mbdet train CONFIG")
     if options.help:
         overrides.append("--help")
 
-    run_dir = choose_run_dir(options.run_dir or RUNS / options.config.stem, options.resume)
-    cli = TrainCLI(options.config, overrides, run_dir)
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    run_dir = choose_run_dir(options.run_dir or RUNS / config.stem, options.resume)
+    cli = TrainCLI(config, overrides, run_dir)
+    checkpoint = run_dir / "checkpoints" / "last.ckpt" if options.resume else None
+    if checkpoint is not None:
+        check_same_network(checkpoint, cli.network_description)
     if cli.trainer.is_global_zero:
         cli.save_config()
     # Faster on GPUs that have TensorFloat-32, and far more exact than the half precisions.
@@ -101,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
     cli.trainer.fit(
         cli.model,
         datamodule=cli.datamodule,
-        ckpt_path=checkpoint if options.resume and checkpoint.exists() else None,
+        ckpt_path=checkpoint,
         weights_only=True,
     )
     if cli.trainer.is_global_zero:
@@ -121,22 +124,26 @@ def choose_run_dir(base: Path, resume: bool) -> Path:
         return following if existing else base
     if not existing:
         raise InputError(f"{base}: no run to resume; start one without --resume")
+    if not (existing[-1] / "checkpoints" / "last.ckpt").exists():
+        raise InputError(f"{existing[-1]}: stopped before its first checkpoint; start again without --resume")
     return existing[-1]
 
 
 def report(cli: TrainCLI) -> None:
     """Draw predictions of the best checkpoint and say where everything is."""
-    best = Path(cli.checkpoints.best_model_path or cli.checkpoints.last_model_path)
+    last = Path(cli.last.best_model_path)  # of a callback that watches nothing, the newest
+    best = Path(cli.best.best_model_path or last)
     console = Console(soft_wrap=True)
     if not best.is_file():
         console.print(f"No checkpoint was written; the run is in {cli.run_dir}")
         return
+    score = cli.best.best_model_score
     picture = cli.run_dir / "predictions.jpg"
     draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, picture)
     files = Table(box=None, show_header=False, pad_edge=False)
     for name, path in (
-        (f"best checkpoint (AP {cli.checkpoints.best_model_score or float('nan'):.3f})", best),
-        ("last checkpoint", cli.checkpoints.last_model_path),
+        ("best checkpoint" if score is None else f"best checkpoint (AP {score:.3f})", best),
+        ("last checkpoint", last),
         ("metrics table", cli.history.table),
         ("training curves", cli.run_dir / "curves.png"),
         ("picture of predictions", picture),

@@ -15,7 +15,7 @@ from mbdet.errors import InputError
 CLASS_NAMES = ("circle", "square", "triangle", "star", "cross", "ring")
 _VERSION = 1  # counts up when the same seed draws other scenes
 _MIN_SIDE = 64  # px of the image
-_MIN_DIAMETER = 14.0  # px
+_MIN_DIAMETER = 20.0  # px
 _MAX_DIAMETER = 0.7  # of the image height
 _MAX_OBJECTS = 8
 _MIN_VISIBLE_AREA = 30  # px
@@ -35,7 +35,7 @@ Points = NDArray[np.float64]
 
 
 def make_shapes(
-    root: Path, *, seed: int = 0, num_train: int = 800, num_val: int = 160, height: int = 240, width: int = 320
+    root: Path, *, seed: int = 0, num_train: int = 1200, num_val: int = 160, height: int = 240, width: int = 320
 ) -> Path:
     """Draw the data set of shapes in COCO and Pascal VOC layout, unless it is there already.
 

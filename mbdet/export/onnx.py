@@ -82,7 +82,7 @@ def export_onnx(
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.onnx")
     try:
         onnx.save(_with_metadata(_convert(module), network.input_size, class_names), temporary)
-        parity = compare(module, OnnxPredictor(temporary), images)
+        parity = compare(module, OnnxPredictor(temporary, "cpu"), images)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -81,6 +81,7 @@ class CocoEvaluator:
     Args:
         annotations: COCO instances file with the ground truth. Where annotations lack `area` or `iscrowd`, width times
             height and 0 are taken.
+        skip_bad_boxes: Leave annotations without a proper box out, instead of raising or counting them as missed.
 
     Raises:
         InputError: If the file is missing, truncated or not in COCO's format.
@@ -88,9 +89,9 @@ class CocoEvaluator:
 
     detections: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
 
-    def __init__(self, annotations: Path) -> None:
+    def __init__(self, annotations: Path, skip_bad_boxes: bool = False) -> None:
         self._annotations = annotations
-        self._truth = _load_truth(annotations)
+        self._truth = _load_truth(annotations, skip_bad_boxes)
         self._category_ids: list[int] = sorted(self._truth.cats)
         self.detections = {}
 
@@ -220,12 +221,14 @@ def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def _load_truth(path: Path) -> COCO:
+def _load_truth(path: Path, skip_bad_boxes: bool = False) -> COCO:
     """Read a COCO instances file and keep what the evaluation of boxes needs."""
     document = _read_json(path)
     images = _records(path, document, "images", ("id",))
     categories = _records(path, document, "categories", ("id",))
     annotations = _records(path, document, "annotations", ("image_id", "category_id", "bbox"))
+    if skip_bad_boxes:
+        annotations = [item for item in annotations if _is_four_numbers(item["bbox"]) and min(item["bbox"][2:]) > 0]
     for index, annotation in enumerate(annotations):
         if not _is_four_numbers(annotation["bbox"]):
             raise InputError(

@@ -22,6 +22,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
+# Not all that Pillow knows: some of its formats start other programs or can only be written.
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -41,9 +43,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
             bombs, or agrees with `size` neither as stored nor upright.
     """
     with _naming(path), Image.open(path) as file:
-        turn = _UPRIGHT.get(_orientation(file))
-        stored = _as_rgb(file)
-    upright = stored if turn is None else stored.transpose(turn)
+        stored, upright = _as_rgb(file), upright_rgb(file)
     if size is None or size == (upright.height, upright.width):
         return np.array(upright)
     if size == (stored.height, stored.width):
@@ -52,6 +52,12 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.ui
         f"{path}: the file is {stored.width}x{stored.height}, its record says {size[1]}x{size[0]} (width x height);"
         " correct the record or replace the file"
     )
+
+
+def upright_rgb(file: Image.Image) -> Image.Image:
+    """Return an opened image of any mode as RGB, turned as its EXIF orientation says."""
+    turn = _UPRIGHT.get(_orientation(file))
+    return _as_rgb(file) if turn is None else _as_rgb(file).transpose(turn)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -133,8 +139,7 @@ def image_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: there is no such picture or folder; check the path")
-    known = Image.registered_extensions()
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in known and file.is_file())
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
     if not files:
         raise InputError(f"{path}: no picture in this folder; give one that holds JPEG or PNG files")
     return files

@@ -22,23 +22,22 @@ class OnnxPredictor(Predictor):
 
     Args:
         path: The file.
-        threads: How many threads compute; None leaves it to ONNX Runtime.
+        device: `cpu`, or `cuda` with onnxruntime-gpu; by default the GPU if there is one.
 
     Raises:
         InputError: If the file is missing, damaged, or was not exported by mbdet as a detector.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, device: str | None = None) -> None:
         if not path.is_file():
             raise InputError(f"{path}: no such model file")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        # No other provider: TensorRT would build engines for minutes, Core ML rounds to half precision.
+        on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device != "cpu"
+        providers = [*(["CUDAExecutionProvider"] if on_gpu else []), "CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=onnxruntime.get_available_providers()
-            )
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime has a class of its own for each kind of damage, and no common base
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mbdet.runtime.image import read_image, resize
+from mbdet.runtime.image import read_image, resize, upright_rgb
 from mbdet.runtime.types import Detections
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
@@ -61,7 +61,7 @@ def as_array(picture: Picture) -> NDArray[np.uint8]:
     if isinstance(picture, str | Path):
         return read_image(Path(picture))
     if isinstance(picture, Image.Image):
-        return np.asarray(picture.convert("RGB"))
+        return np.array(upright_rgb(picture))
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ValueError(f"expected an array (H, W, 3) of uint8 RGB, got {picture.shape} of {picture.dtype}")
     return picture

@@ -1,13 +1,16 @@
 """What happens around a training: averaged weights, and a record that people and programs can read."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
+from mbdet.errors import InputError
 from mbdet.report.curves import plot_history
 
 Row = dict[str, float]
@@ -22,16 +25,22 @@ class EMA(WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.9998) -> None:
-        def average(averaged: Tensor, current: Tensor, num_averaged: Tensor | int) -> Tensor:
-            weight = 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged)))
-            return averaged + weight * (current - averaged)
+        def average(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+            if not averaged[0].is_floating_point():  # counters of batch norms
+                torch._foreach_copy_(averaged, current)
+                return
+            # All tensors at once, and the weight as a tensor: a number would wait for the GPU at every step.
+            difference = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(difference, 1 - ((1 + num_averaged) / (10 + num_averaged)).clamp(max=decay))
+            torch._foreach_add_(averaged, difference)
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Follow the model to its device: Lightning makes the average before it moves the model there."""
         assert self._average_model is not None
         self._average_model.to(pl_module.device)
+        self._average_model.n_averaged = self._average_model.n_averaged.cpu()  # is asked for at every step
 
 
 class History(Callback):
@@ -65,6 +74,12 @@ class History(Callback):
         row |= _numbers(trainer, lambda name: name.startswith("train") and not name.endswith("_step"))
         row |= self._validation
         self._validation = {}
+        if not math.isfinite(row.get("train_loss", 0.0)):
+            raise InputError(
+                f"the training loss is {row['train_loss']} in epoch {trainer.current_epoch}; lower"
+                " --model.optimizer.lr or lengthen --model.warmup_steps, and start again or"
+                " --resume from the epoch before"
+            )
         self.rows.append(row)
         if trainer.is_global_zero:
             self.write()

@@ -1,6 +1,7 @@
 """Training and validation of a detector with Lightning."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -26,6 +27,7 @@ class DetectionData(Protocol):
     class_names: tuple[str, ...]
     input_size: tuple[int, int]  # height and width of the images it yields
     val_annotations: Path  # COCO JSON
+    on_error: str  # "skip" leaves bad boxes out of the evaluation too
 
 
 class DetectionTask(pl.LightningModule):
@@ -107,9 +109,14 @@ class DetectionTask(pl.LightningModule):
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
+        size = len(batch.images)
+        if size == 1:
+            raise InputError(
+                "a training step of one image gives batch norm nothing to compare on the 1x1 maps; give"
+                " --data.batch_size 2 or more, and as many training images per device"
+            )
         terms = self.loss(self(batch.images), self.network.anchors, batch.targets)
         loss: Tensor = terms.classification + terms.localization
-        size = len(batch.images)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         self.log("train_loss_class", terms.classification, on_step=False, on_epoch=True, batch_size=size)
         self.log("train_loss_box", terms.localization, on_step=False, on_epoch=True, batch_size=size)
@@ -118,7 +125,7 @@ class DetectionTask(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's detections."""
         if self._evaluator is None:
-            self._evaluator = CocoEvaluator(self.data.val_annotations)
+            self._evaluator = CocoEvaluator(self.data.val_annotations, skip_bad_boxes=self.data.on_error == "skip")
         self._evaluator.detections.clear()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
@@ -144,7 +151,7 @@ class DetectionTask(pl.LightningModule):
         # Every process holds the same detections now and computes the same figures.
         self.metrics = self._evaluator.compute()
         for name in ("AP", "AP50", "AP75"):
-            self.log(name, getattr(self.metrics, name), prog_bar=name == "AP")
+            self.log(name, getattr(self.metrics, name), prog_bar=name == "AP", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser, without weight decay on batch norms and biases, and a warm-up + cosine schedule."""
@@ -155,15 +162,22 @@ class DetectionTask(pl.LightningModule):
                 {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
             ]
         )
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        total_steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total_steps):
+            raise InputError(
+                "the learning rate falls until the end of the training; give --trainer.max_epochs or max_steps"
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, self.warmup_steps, total_steps)
+            optimizer, lambda step: warmup_cosine(step, self.warmup_steps, int(total_steps))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the class names, which may have come from the data, with the weights."""
         checkpoint["class_names"] = list(self.class_names or ())
+        # Made without a config, the task was given modules and functions, which no checkpoint should hold.
+        options = checkpoint.get("hyper_parameters", {})
+        checkpoint["hyper_parameters"] = {name: value for name, value in options.items() if _is_plain(value)}
 
 
 def check_classes(num_classes: int, configured: Sequence[str] | None, found: Sequence[str]) -> None:
@@ -177,12 +191,23 @@ def check_classes(num_classes: int, configured: Sequence[str] | None, found: Seq
             f"num_classes is {num_classes}, but the data has {len(found)} categories ({_abbreviate(found)}); background"
             f" does not count: set --model.network.num_classes {len(found)}"
         )
+    if configured is not None and len(configured) != len(found):
+        raise InputError(f"class_names has {len(configured)} names, but the data has {len(found)} categories")
     if configured is not None and tuple(configured) != tuple(found):
-        index = next(i for i, pair in enumerate(zip(configured, found, strict=False)) if pair[0] != pair[1])
+        index = next(i for i, pair in enumerate(zip(configured, found, strict=True)) if pair[0] != pair[1])
         raise InputError(
             f"class {index} is {configured[index]!r} in the config, but {found[index]!r} in the data; give the names in"
             " ascending order of category id"
         )
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is made of numbers, strings, lists and mappings alone."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _abbreviate(names: Sequence[str]) -> str:

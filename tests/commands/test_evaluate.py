@@ -60,7 +60,7 @@ def test_safetensors_and_state_dict_give_the_same_figures(
     [
         ([], "evaluate needs CONFIG --weights FILE, or --annotations FILE --results FILE"),
         ([CONFIG], "evaluate needs CONFIG --weights FILE"),
-        ([CONFIG, "--weights", "no.ckpt"], "no.ckpt: no such weight file"),
+        ([CONFIG, "--weights", "no.ckpt"], "no.ckpt: no such checkpoint"),
         (["--annotations", "no.json", "--results", "no.json"], "no.json: cannot be read"),
         (["--annotations", "no.json", "--results", "no.json", "--data.root=x"], "takes no --data.root=x"),
     ],

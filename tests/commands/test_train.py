@@ -32,6 +32,7 @@ def test_every_config_says_what_it_is() -> None:
         header = config.read_text().split("seed_everything")[0]
         for item in ("Paper:", "Command:", "Cost:", "Result:"):
             assert item in header, f"{config.name}: {item}"
+        assert "TODO" not in header
 
 
 def test_a_run_leaves_all_that_it_promises(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +66,15 @@ def test_resume_goes_on_in_the_same_folder(
     assert "best checkpoint" in capsys.readouterr().out
 
 
+def test_the_last_checkpoint_is_the_last_whatever_its_ap(run: Path) -> None:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert last["epoch"] == int(rows[-1]["epoch"])
+    assert best["epoch"] == max(range(len(rows)), key=lambda epoch: float(rows[epoch]["AP"]))
+
+
 def test_run_folders_are_numbered_and_the_newest_is_resumed(tmp_path: Path) -> None:
     base = tmp_path / "shapes"
     with pytest.raises(InputError, match="no run to resume"):
@@ -72,7 +82,10 @@ def test_run_folders_are_numbered_and_the_newest_is_resumed(tmp_path: Path) -> N
     assert choose_run_dir(base, resume=False) == base
     base.mkdir()
     assert choose_run_dir(base, resume=False) == tmp_path / "shapes-2"
-    (tmp_path / "shapes-2").mkdir()
+    (tmp_path / "shapes-2" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match="shapes-2: stopped before its first checkpoint"):
+        choose_run_dir(base, resume=True)
+    (tmp_path / "shapes-2" / "checkpoints" / "last.ckpt").touch()
     assert choose_run_dir(base, resume=False) == tmp_path / "shapes-3"
     assert choose_run_dir(base, resume=True) == tmp_path / "shapes-2"
 
@@ -86,6 +99,8 @@ def test_run_folders_are_numbered_and_the_newest_is_resumed(tmp_path: Path) -> N
         (["--trainer.max_epoks=1"], "max_epoks"),
         (["--data.root=nowhere/else", "--data.num_train=0"], "at least 1 of each"),
         (["--model.postprocess.scores=softmax"], "set postprocess.scores: sigmoid"),
+        (["--data.batch_size=1"], "give --data.batch_size 2 or more"),
+        (["--trainer.max_epochs=-1"], "give --trainer.max_epochs or max_steps"),
         (["--model.weights=missing.pth"], "missing.pth: no such weight file"),
     ],
 )
@@ -137,7 +152,13 @@ def test_unreadable_image_stops_the_training_with_its_name(
             (root / f"{split}2017" / source.name).write_bytes(source.read_bytes())
     bad = root / "train2017" / "000003.jpg"
     bad.write_bytes(bad.read_bytes()[:2000])
-    options = [f"--data.root={root}", "--data.num_workers=2", "--data.batch_size=4", "--trainer.max_epochs=1"]
+    options = [
+        f"--data.root={root}",
+        "--data.on_error=raise",
+        "--data.num_workers=2",
+        "--data.batch_size=4",
+        "--trainer.max_epochs=1",
+    ]
     options += [
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",

@@ -319,3 +319,21 @@ def test_detections_that_do_not_belong_to_the_annotations(three_objects: Path) -
     for label in (-1, 1):
         with pytest.raises(InputError, match="evaluate a model of 1 classes"):
             evaluator.update(10, one([0, 0, 1, 1], 0.5, label))
+
+
+def test_bad_boxes_are_left_out_when_asked(tmp_path: Path) -> None:
+    """As the reader leaves them out of the training: neither an error nor objects that nobody can find."""
+    good = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
+    bad = [{**good, "bbox": bbox} for bbox in ([0, 0, 0, 5], [0, 0, -3, 5], [0, 0, float("nan"), 5], [1, 2])]
+    path = tmp_path / "instances.json"
+    path.write_text(
+        json.dumps({"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": [good, *bad]})
+    )
+    with pytest.raises(InputError):
+        CocoEvaluator(path)
+    evaluator = CocoEvaluator(path, skip_bad_boxes=True)
+    found = Detections(np.array([[0, 0, 10, 10]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64))
+    evaluator.update(1, found)
+    metrics = evaluator.compute()
+    np.testing.assert_allclose(metrics.AP, 1.0)
+    assert metrics.per_class["a"].objects == 1
