@@ -53,6 +53,7 @@ def tiny() -> list[str]:
         "--data.batch_size=4",
         "--model.network.backbone.width_mult=0.35",
         "--trainer.accelerator=cpu",
+        "--trainer.check_val_every_n_epoch=1",
         "--trainer.enable_progress_bar=false",
     ]
 

@@ -111,3 +111,24 @@ def test_a_killed_training_resumes_and_finishes(real_data: Path, tmp_path: Path)
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert [row["step"] for row in rows] == ["20", "40"]
     assert not (tmp_path / "runs" / "ssdlite_v2_coco-2").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_like_one(shapes: Path, tiny: list[str], tmp_path: Path) -> None:
+    config = str(CONFIGS / "ssdlite_v2_shapes.yaml")
+    data = [f"--data.root={shapes}", *(option for option in tiny if not option.startswith("--trainer"))]
+    command = [sys.executable, str(REPOSITORY / "tools" / "train.py"), config, "--run_dir", "run", *data]
+    trainer = [option for option in tiny if option.startswith("--trainer")]
+    parallel = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2", "--data.batch_size=2"]
+    done = subprocess.run(
+        [*command, *trainer, *parallel], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # the second process writes nothing of its own
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        *_, row = csv.DictReader(file)
+    figures = tmp_path / "figures.json"
+    weights = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert main(["evaluate", config, "--weights", weights, "--json", str(figures), *data]) == 0
+    for name in ("AP", "AP50", "AP75"):
+        assert json.loads(figures.read_text())[name] == pytest.approx(float(row[name]), rel=1e-4, abs=1e-9)

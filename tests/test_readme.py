@@ -23,7 +23,12 @@ def overrides(command: str, arguments: list[str]) -> list[str]:
     if command == "train" and "--print_config" not in arguments:
         on_coco = any("coco" in argument for argument in arguments)
         epochs = "--trainer.max_epochs=2" if "--resume" in arguments else "--trainer.max_epochs=1"
-        return [*QUICK, epochs, *(["--data.batch_size=2"] if on_coco else QUICK_SHAPES)]
+        return [
+            *QUICK,
+            epochs,
+            "--trainer.check_val_every_n_epoch=1",
+            *(["--data.batch_size=2"] if on_coco else QUICK_SHAPES),
+        ]
     return QUICK_SHAPES if command == "evaluate" and "--results" not in arguments else []
 
 
@@ -40,7 +45,7 @@ def test_commands_and_python(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     make_shapes(tmp_path / "data" / "shapes", num_train=8, num_val=5)
-    (tmp_path / "data" / "shapes" / "val" / "000801.jpg").symlink_to(
+    (tmp_path / "data" / "shapes" / "val" / "002001.jpg").symlink_to(
         tmp_path / "data" / "shapes" / "val" / "000009.jpg"
     )
     (tmp_path / "data" / "coco").symlink_to(coco80)
@@ -57,7 +62,7 @@ def test_commands_and_python(
         assert status == 0, f"{line}\n{capsys.readouterr().err}"
         ran += 1
     assert ran >= 8
-    assert (tmp_path / "predictions" / "000801.jpg").exists()
+    assert (tmp_path / "predictions" / "002001.jpg").exists()
     for language, block in BLOCKS:
         if language == "python":
             found: dict[str, object] = {}

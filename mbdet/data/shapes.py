@@ -15,14 +15,14 @@ from mbdet.errors import InputError
 CLASS_NAMES = ("circle", "square", "triangle", "star", "cross", "ring")
 _VERSION = 1  # counts up when the same seed draws other scenes
 _MIN_SIDE = 64  # px of the image
-_MIN_DIAMETER = 20.0  # px
+_MIN_DIAMETER = 24.0  # px
 _MAX_DIAMETER = 0.7  # of the image height
-_MAX_OBJECTS = 8
+_MAX_OBJECTS = 6
 _MIN_VISIBLE_AREA = 30  # px
-_MIN_VISIBLE_SHARE = 0.5  # of the whole object, occluded and cut-off parts included
+_MIN_VISIBLE_SHARE = 0.6  # of the whole object, occluded and cut-off parts included
 _MIN_CONTRAST = 28.0  # CIE76 colour difference between an object and what lies around it
 # As bananas are mostly yellow: a class that colour hints at can be learnt in minutes, from scratch, on a CPU.
-_TYPICAL = 0.9  # share of objects in the hue of their class
+_TYPICAL = 0.95  # share of objects in the hue of their class
 _ATTEMPTS = 30  # per object, before it is left out
 _SUPERSAMPLING = 4
 
@@ -35,7 +35,7 @@ Points = NDArray[np.float64]
 
 
 def make_shapes(
-    root: Path, *, seed: int = 0, num_train: int = 1200, num_val: int = 160, height: int = 240, width: int = 320
+    root: Path, *, seed: int = 0, num_train: int = 2000, num_val: int = 160, height: int = 240, width: int = 320
 ) -> Path:
     """Draw the data set of shapes in COCO and Pascal VOC layout, unless it is there already.
 
@@ -99,7 +99,7 @@ def draw_scene(seed: int, split: int, index: int, height: int, width: int) -> Sc
         width: in pixels.
 
     Returns:
-        The scene with 0 to 8 objects and at times a crowd. At least half of each is visible.
+        The scene with 0 to 6 objects and at times a crowd. At least 60 % of each is visible.
     """
     rng = np.random.default_rng([seed, split, index])
     canvas = _Canvas(rng, height, width)
@@ -225,8 +225,8 @@ def _rasterise(contours: list[Points], height: int, width: int) -> tuple[tuple[s
 
 def _typical_colours(rng: np.random.Generator, label: int) -> Floats:
     """Sixteen colours (16, 3) of the hue that a class has more often than not."""
-    hue = (360 * label / len(CLASS_NAMES) + rng.normal(0, 12, 16)) % 360
-    hsv = np.stack([hue, rng.uniform(0.55, 1, 16), rng.uniform(0.4, 1, 16)], axis=1).astype(np.float32)
+    hue = (360 * label / len(CLASS_NAMES) + rng.normal(0, 8, 16)) % 360
+    hsv = np.stack([hue, rng.uniform(0.7, 1, 16), rng.uniform(0.5, 1, 16)], axis=1).astype(np.float32)
     return np.asarray(cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0], np.float32)
 
 
@@ -235,7 +235,7 @@ def _contrasting_colours(
 ) -> Floats | None:
     """Two colours (2, 3) whose mixtures stand out along the outline from what was there, None if chance has none."""
     first = _typical_colours(rng, label) if rng.random() < _TYPICAL else rng.random((16, 3), np.float32)
-    second = (first + rng.uniform(-0.15, 0.15, first.shape).astype(np.float32)).clip(0, 1)
+    second = (first + rng.uniform(-0.1, 0.1, first.shape).astype(np.float32)).clip(0, 1)
     pairs = np.stack((first, (first + second) / 2, second), axis=1)  # (16, 3 mixtures, 3)
     edge = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     around = np.asarray(cv2.blur(below, (5, 5)), np.float32)[edge]

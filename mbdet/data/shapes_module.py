@@ -26,7 +26,7 @@ class ShapesDataModule(CocoDataModule):
         root: str,
         input_size: tuple[int, int],
         seed: int = 0,
-        num_train: int = 1200,
+        num_train: int = 2000,
         num_val: int = 160,
         batch_size: int = 32,
         num_workers: int = 1,
