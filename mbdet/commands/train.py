@@ -1,6 +1,7 @@
 """Train a model from a config."""
 
 import argparse
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from rich.console import Console
-from rich.table import Table
 
 from mbdet.checkpoint import check_same_network
 from mbdet.commands import take_config
@@ -90,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
     if options.help:
         overrides.append("--help")
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # no advertisements
     run_dir = choose_run_dir(options.run_dir or RUNS / config.stem, options.resume)
     cli = TrainCLI(config, overrides, run_dir)
     checkpoint = run_dir / "checkpoints" / "last.ckpt" if options.resume else None
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
         cli.save_config()
     # Faster on GPUs that have TensorFloat-32, and far more exact than the half precisions.
     torch.set_float32_matmul_precision("high")
-    for internal in ("`isinstance", "Checkpoint directory", "The number of training batches"):
+    for internal in ("`isinstance", "Checkpoint directory", "The number of training", "`ModelCheckpoint.monitor"):
         warnings.filterwarnings("ignore", f"{internal}.*")  # Lightning's own affairs, or intended
     cli.trainer.fit(
         cli.model,
@@ -131,16 +131,15 @@ def choose_run_dir(base: Path, resume: bool) -> Path:
 
 def report(cli: TrainCLI) -> None:
     """Draw predictions of the best checkpoint and say where everything is."""
-    last = Path(cli.last.best_model_path)  # of a callback that watches nothing, the newest
-    best = Path(cli.best.best_model_path or last)
-    console = Console(soft_wrap=True)
-    if not best.is_file():
-        console.print(f"No checkpoint was written; the run is in {cli.run_dir}")
+    last = cli.run_dir / "checkpoints" / "last.ckpt"
+    best = last.with_name("best.ckpt")
+    if not last.is_file():
+        print(f"No checkpoint was written; the run is in {cli.run_dir}")
         return
+    best = best if best.is_file() else last  # without a validation none is best
     score = cli.best.best_model_score
     picture = cli.run_dir / "predictions.jpg"
     draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, picture)
-    files = Table(box=None, show_header=False, pad_edge=False)
     for name, path in (
         ("best checkpoint" if score is None else f"best checkpoint (AP {score:.3f})", best),
         ("last checkpoint", last),
@@ -149,5 +148,4 @@ def report(cli: TrainCLI) -> None:
         ("picture of predictions", picture),
         ("config of this run", cli.run_dir / "config.yaml"),
     ):
-        files.add_row(name, f"[bold]{path}[/bold]")
-    console.print(files)
+        print(f"{name:26}  {path}")

@@ -11,7 +11,7 @@ from mbdet.runtime.predictor import Predictor
 
 
 def draw_gallery(
-    predictor: Predictor, dataset: CocoDetection, path: Path, score_threshold: float = 0.4, count: int = 12
+    predictor: Predictor, dataset: CocoDetection, path: Path, score_threshold: float = 0.5, count: int = 12
 ) -> None:
     """Draw what a detector finds in images spread over a data set; dashed boxes are the ground truth.
 
