@@ -18,21 +18,22 @@ COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in
 QUICK = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.num_workers=0"]
 # Scores that are worth drawing after two steps.
 VISIBLE = "--model.network.class_bias_init=0"
-QUICK_SHAPES = ["--data.num_train=8", "--data.num_val=5", "--data.batch_size=4"]
+NARROW = "--model.network.backbone.width_mult=0.35"
+QUICK_SHAPES = [NARROW, "--data.num_train=8", "--data.num_val=5", "--data.batch_size=2"]
 
 
 def overrides(command: str, arguments: list[str]) -> list[str]:
     if command == "train" and "--print_config" not in arguments:
         on_coco = any("coco" in argument for argument in arguments)
-        epochs = "--trainer.max_epochs=2" if "--resume" in arguments else "--trainer.max_epochs=1"
+        epochs = "--trainer.max_epochs=5" if "--resume" in arguments else f"--trainer.max_epochs={1 if on_coco else 4}"
         return [
             *QUICK,
             epochs,
-            "--trainer.check_val_every_n_epoch=1",
+            f"--trainer.check_val_every_n_epoch={1 if on_coco else 4}",
             *(["--data.batch_size=2"] if on_coco else QUICK_SHAPES),
         ]
     if command == "export":
-        return ["--model.postprocess.score_threshold=1e-6"]
+        return [NARROW]
     return QUICK_SHAPES if command == "evaluate" and "--results" not in arguments else []
 
 
