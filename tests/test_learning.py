@@ -64,7 +64,7 @@ def test_overfits_sixteen_real_images(real_data: Path, tmp_path: Path) -> None:
         f"--data.root={root}",
         "--data.train_split=all",
         "--data.val_split=all",
-        "--data.batch_size=8",
+        "--data.batch_size=16",  # all at once, so that batch norm sees in training what it sees in evaluation
         "--data.num_workers=1",
         "--data.augmentation=null",
         f"--model.backbone_weights={weights}",
@@ -75,8 +75,8 @@ def test_overfits_sixteen_real_images(real_data: Path, tmp_path: Path) -> None:
         "--trainer.callbacks=null",
         "--trainer.accelerator=cpu",
         "--trainer.precision=32-true",
-        "--trainer.max_epochs=100",
-        "--trainer.check_val_every_n_epoch=20",
+        "--trainer.max_epochs=150",
+        "--trainer.check_val_every_n_epoch=50",
         "--trainer.enable_progress_bar=false",
     ]
     assert main(["train", str(CONFIGS / "ssdlite_v2_coco.yaml"), "--run_dir", str(run), *options]) == 0
