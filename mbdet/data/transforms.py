@@ -19,8 +19,8 @@ from mbdet.runtime.image import resize
 
 # Without it every import asks PyPI for a newer release, and waits for the answer where there is no network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # type: ignore[import-untyped]
-from albumentations.augmentations.crops.transforms import BaseCrop  # type: ignore[import-untyped]
+import albumentations as A  # type: ignore[import-untyped]  # it ships no py.typed
+from albumentations.augmentations.crops.transforms import BaseCrop  # type: ignore[import-untyped]  # likewise
 
 Transform: TypeAlias = A.Compose
 
@@ -137,7 +137,7 @@ def reseed(transform: Transform) -> None:
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
-class Resize(A.Resize):  # type: ignore[misc]
+class Resize(A.Resize):  # type: ignore[misc]  # untyped base
     """Resize images as the device does (`mbdet.runtime.image.resize`), masks to the nearest pixel."""
 
     def __init__(self, height: int, width: int, p: float = 1.0) -> None:
@@ -149,7 +149,7 @@ class Resize(A.Resize):  # type: ignore[misc]
         return resize(img, (self.height, self.width))
 
 
-class ZoomOut(A.Pad):  # type: ignore[misc]
+class ZoomOut(A.Pad):  # type: ignore[misc]  # untyped base
     """Place the image anywhere on a canvas of the same shape, up to `max_ratio` times its sides.
 
     Source: SSD (Liu et al. 2016), section 3.6.
@@ -175,7 +175,7 @@ class ZoomOut(A.Pad):  # type: ignore[misc]
         return {"pad_top": top, "pad_bottom": pad_y - top, "pad_left": left, "pad_right": pad_x - left}
 
 
-class SSDRandomCrop(BaseCrop):  # type: ignore[misc]
+class SSDRandomCrop(BaseCrop):  # type: ignore[misc]  # untyped base
     """Crop by one of seven options, each as likely: the whole image, a minimum IoU with some object, or anything.
 
     A patch has 0.1 to 1 of the image's area and 1/2 to 2 times its aspect ratio. A box stays if its centre is inside

@@ -102,7 +102,7 @@ def _naming(path: Path) -> Iterator[None]:
             " cut it into tiles or make it smaller"
         ) from None
     # Broken bytes make Pillow's decoders raise almost anything: OSError, SyntaxError, struct.error, ValueError, ...
-    except Exception as error:
+    except Exception as error:  # reported with the file's name, see above
         raise InputError(f"{path}: cannot be read as an image ({error}); replace or remove the file") from error
 
 

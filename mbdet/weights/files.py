@@ -58,7 +58,7 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
             f"{path}: damaged, or holds more than tensors and plain values, which mbdet does not load because it could"
             " run code; write it again as a state dict or as safetensors"
         ) from error
-    except Exception as error:
+    except Exception as error:  # likewise, of a damaged pickle
         raise InputError(f"{path}: damaged checkpoint ({_first_line(error)}); fetch or write it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict or a checkpoint")
