@@ -10,7 +10,7 @@ from rich.progress import track
 
 from mbdet.commands import take_config
 from mbdet.errors import InputError
-from mbdet.metrics.coco import CocoEvaluator, CocoMetrics, evaluate_results, write_results
+from mbdet.metrics.coco import CocoMetrics, evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
 from mbdet.runtime.predictor import Predictor
 
@@ -66,7 +66,7 @@ def evaluate_model(
             f"{weights}: takes images of {predictor.input_size} (height, width), but data.input_size is"
             f" {tuple(cli.datamodule.input_size)}; give both the same"
         )
-    evaluator = CocoEvaluator(cli.datamodule.val_annotations, cli.datamodule.on_error == "skip")
+    evaluator = cli.datamodule.evaluator()
     for batch in track(cli.datamodule.val_dataloader(), "Detecting", console=Console(stderr=True), transient=True):
         if not len(batch.images):
             continue

@@ -14,6 +14,7 @@ from mbdet.data.coco import CocoDetection, DetectionSample
 from mbdet.data.coco_records import OnError
 from mbdet.data.transforms import SSD_AUGMENTATION, Augmentation, eval_transform, train_transform
 from mbdet.errors import InputError
+from mbdet.metrics.coco import CocoEvaluator
 from mbdet.types import DetectionBatch, DetectionTargets
 
 
@@ -82,6 +83,10 @@ class CocoDataModule(LightningDataModule):
         if stage == "fit" and not hasattr(self, "train_dataset"):
             self.train_dataset = self._read(self.train_split, self.augmentation, train=True)
             self._check_same_categories()
+
+    def evaluator(self) -> CocoEvaluator:
+        """Return a new evaluation against the validation split, which needs no `setup`."""
+        return CocoEvaluator(self.val_annotations, skip_bad_boxes=self.on_error == "skip")
 
     def train_dataloader(self) -> DataLoader[DetectionSample | None]:
         """Shuffled batches, all of the same size unless the whole set is smaller than a batch."""

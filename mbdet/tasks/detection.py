@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
@@ -26,8 +25,9 @@ class DetectionData(Protocol):
 
     class_names: tuple[str, ...]
     input_size: tuple[int, int]  # height and width of the images it yields
-    val_annotations: Path  # COCO JSON
-    on_error: str  # "skip" leaves bad boxes out of the evaluation too
+
+    def evaluator(self) -> CocoEvaluator:
+        """Return a new evaluation against the validation split."""
 
 
 class DetectionTask(pl.LightningModule):
@@ -125,7 +125,7 @@ class DetectionTask(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's detections."""
         if self._evaluator is None:
-            self._evaluator = CocoEvaluator(self.data.val_annotations, skip_bad_boxes=self.data.on_error == "skip")
+            self._evaluator = self.data.evaluator()
         self._evaluator.detections.clear()
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
