@@ -1,6 +1,8 @@
 """Networks from images to named feature maps."""
 
 from mbdet.backbones.base import Backbone, FeatureSpec
+from mbdet.backbones.mobilenet_v1 import MobileNetV1
 from mbdet.backbones.mobilenet_v2 import MobileNetV2
+from mbdet.backbones.mobilenet_v3 import MobileNetV3
 
-__all__ = ["Backbone", "FeatureSpec", "MobileNetV2"]
+__all__ = ["Backbone", "FeatureSpec", "MobileNetV1", "MobileNetV2", "MobileNetV3"]

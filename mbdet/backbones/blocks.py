@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Padding = Literal["symmetric", "same"]
+Activation = Literal["relu6", "relu", "hard_swish", "linear"]
+Dilation = Literal["google", "torchvision"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,17 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(x, pads) if any(pads) else x)
 
 
+def activation(name: Activation) -> nn.Module:
+    """Return an activation as a layer; `linear` is none."""
+    layers: dict[Activation, type[nn.Module]] = {
+        "relu6": nn.ReLU6,
+        "relu": nn.ReLU,
+        "hard_swish": nn.Hardswish,
+        "linear": nn.Identity,
+    }
+    return layers[name]()
+
+
 class ConvBNAct(nn.Module):
     """Convolution without bias, batch norm, and ReLU6 unless told otherwise.
 
@@ -60,7 +73,7 @@ class ConvBNAct(nn.Module):
         stride: Step.
         dilation: Distance between the taps of the kernel.
         groups: `in_channels` makes it depthwise.
-        act: Whether ReLU6 follows; False is the linear bottleneck.
+        act: What follows; `linear` is the bottleneck of V2 and V3.
     """
 
     def __init__(
@@ -72,7 +85,7 @@ class ConvBNAct(nn.Module):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
-        act: bool = True,
+        act: Activation = "relu6",
     ) -> None:
         super().__init__()
         conv = SameConv2d if config.padding == "same" and stride > 1 else nn.Conv2d
@@ -81,7 +94,7 @@ class ConvBNAct(nn.Module):
             in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
         )
         self.bn = nn.BatchNorm2d(out_channels, config.bn_eps, config.bn_momentum)
-        self.act = nn.ReLU6() if act else nn.Identity()
+        self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the three in order."""
@@ -89,9 +102,35 @@ class ConvBNAct(nn.Module):
         return out
 
 
-def depthwise(channels: int, config: ConvConfig, stride: int = 1, dilation: int = 1) -> ConvBNAct:
-    """Return a 3x3 convolution of each channel by itself, with batch norm and ReLU6."""
-    return ConvBNAct(channels, channels, config, kernel_size=3, stride=stride, dilation=dilation, groups=channels)
+def depthwise(
+    channels: int,
+    config: ConvConfig,
+    stride: int = 1,
+    dilation: int = 1,
+    kernel_size: int = 3,
+    act: Activation = "relu6",
+) -> ConvBNAct:
+    """Return a convolution of each channel by itself, with batch norm and an activation."""
+    return ConvBNAct(channels, channels, config, kernel_size, stride, dilation, groups=channels, act=act)
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate that sees the whole map (V3 paper, section 5.3; slim's squeeze_excite).
+
+    Args:
+        channels: Channels in and out.
+        squeezed: Channels between the two 1x1 convolutions, which have a bias and no batch norm.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate (B, C, H, W)."""
+        gate: Tensor = F.hardsigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        return x * gate
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -100,14 +139,16 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
-def dilate(strides: Iterable[int], output_stride: int) -> Iterator[tuple[int, int]]:
-    """Trade stride for dilation once the output stride is reached (Google's convention: slim mobilenet.py).
+def dilate(strides: Iterable[int], output_stride: int, convention: Dilation = "google") -> Iterator[tuple[int, int]]:
+    """Trade stride for dilation once the output stride is reached.
 
-    A layer that gives up its stride keeps the dilation so far; the layers after it are dilated by the stride given up.
+    The layers after one that gives up its stride are dilated by it. That layer itself keeps the dilation so far in
+    Google's convention (slim mobilenet.py), and has the new one already in torchvision's (mobilenetv3.py).
 
     Args:
         strides: Stride of each layer, from the image on.
         output_stride: 8, 16 or 32.
+        convention: `google` or `torchvision`.
 
     Yields:
         Stride and dilation to use for each layer.
@@ -123,8 +164,9 @@ def dilate(strides: Iterable[int], output_stride: int) -> Iterator[tuple[int, in
             reached *= stride
             yield stride, dilation
         else:
-            yield 1, dilation
+            before = dilation
             dilation *= stride
+            yield 1, (before if convention == "google" else dilation)
 
 
 @torch.no_grad()

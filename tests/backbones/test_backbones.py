@@ -2,16 +2,28 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mbdet.backbones import Backbone, MobileNetV2
+from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.backbones.base import FeatureSpec
 
-BACKBONES = [MobileNetV2]
-each_backbone = pytest.mark.parametrize("build", BACKBONES)
+BACKBONES = {
+    "v1": MobileNetV1,
+    "v2": MobileNetV2,
+    "v2 without its last": partial(MobileNetV2, last_channels=None),
+    "v3-large": partial(MobileNetV3, "large"),
+    "v3-small": partial(MobileNetV3, "small"),
+    "v3-large minimalistic": partial(MobileNetV3, "large", minimalistic=True),
+    "v3-small minimalistic": partial(MobileNetV3, "small", minimalistic=True),
+    "v3-large for detection": partial(MobileNetV3, "large", reduced_tail="detection"),
+    "v3-small for segmentation": partial(MobileNetV3, "small", reduced_tail="segmentation"),
+    "v3-large as torchvision dilates": partial(MobileNetV3, "large", dilation="torchvision"),
+}
+each_backbone = pytest.mark.parametrize("build", BACKBONES.values(), ids=BACKBONES)
 
 
 def random_images(batch: int = 2, height: int = 64, width: int = 96) -> Tensor:
@@ -51,7 +63,7 @@ def test_specs_name_the_levels_finest_first(build: Callable[..., Backbone], outp
     assert all(isinstance(spec, FeatureSpec) for spec in specs.values())
     strides = [spec.stride for spec in specs.values()]
     assert strides == sorted(strides)
-    undilated = {"c3": 8, "c4": 16, "c4_expand": 16, "c5": 32}
+    undilated = {"c3": 8, "c3_depthwise": 8, "c4": 16, "c4_expand": 16, "c5": 32}
     assert all(spec.stride == min(undilated[name], output_stride) for name, spec in specs.items())
 
 
@@ -132,9 +144,8 @@ def test_an_image_does_not_depend_on_its_batch(build: Callable[..., Backbone]) -
 
 
 @each_backbone
-@pytest.mark.parametrize("padding", ["symmetric", "same"])
-def test_exports_with_a_free_batch_size(build: Callable[..., Backbone], padding: str) -> None:
-    network = settled(build(width_mult=0.5, padding=padding))
+def test_exports_with_a_free_batch_size(build: Callable[..., Backbone]) -> None:
+    network = settled(build(width_mult=0.5, padding="same"))  # the padding that has code of its own
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(network, (random_images(2),), dynamic_shapes=({0: batch},))
     for size in (1, 3):

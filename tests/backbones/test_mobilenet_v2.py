@@ -100,10 +100,17 @@ def test_equals_torchvision(pair: tuple[MobileNetV2, nn.Module], size: tuple[int
         [58.395, 57.12, 57.375]
     ).view(3, 1, 1)
     parts = theirs.features
-    with torch.no_grad(), recorded(c3=parts[6], c4=parts[13], c4_expand=parts[14].conv[0], c5=parts[18]) as expected:
+    taps = {
+        "c3": parts[6],
+        "c3_depthwise": parts[6].conv[1],
+        "c4": parts[13],
+        "c4_expand": parts[14].conv[0],
+        "c5": parts[18],
+    }
+    with torch.no_grad(), recorded(**taps) as expected:
         logits = theirs(normalised.double())
         features = ours(images)
-    assert list(features) == ["c3", "c4", "c4_expand", "c5"]
+    assert list(features) == list(taps)
     for name, feature in features.items():
         torch.testing.assert_close(feature, expected[name], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(theirs.classifier(features["c5"].mean((2, 3))), logits, rtol=1e-5, atol=1e-5)
