@@ -1,4 +1,7 @@
-"""What a network costs: parameters and multiply-adds."""
+"""Counts of parameters and multiply-adds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +27,18 @@ def count_madds(module: nn.Module, images: Tensor) -> int:
         module: The network; on the meta device the count costs no time.
         images: An input on the same device.
     """
+    with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(images)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and every layer back into its own mode afterwards."""
     training = {layer: layer.training for layer in module.modules()}
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module.eval()(images)
+        module.eval()
+        yield
     finally:
         for layer, mode in training.items():
             layer.training = mode
-    return int(counter.get_total_flops()) // 2
