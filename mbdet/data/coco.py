@@ -1,35 +1,21 @@
 """Detection data sets in COCO's layout: an `instances_*.json` and a folder of images."""
 
 import json
-import logging
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
-from mbdet.data.coco_records import ObjectRecord, OnError, read_records
+from mbdet.data.coco_records import read_records
+from mbdet.data.detection_dataset import DetectionDataset
 from mbdet.data.masks import decode_segmentation
-from mbdet.data.transforms import Transform, transform_boxes
+from mbdet.data.records import ObjectRecord, OnError
+from mbdet.data.transforms import Transform
 from mbdet.errors import InputError
-from mbdet.runtime.image import read_image
-
-logger = logging.getLogger(__name__)
 
 
-class DetectionSample(NamedTuple):
-    """One image with its objects."""
-
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
-    boxes: NDArray[np.float32]  # (M, 4) xyxy pixels of `image`
-    labels: NDArray[np.int64]  # (M,) 0..K-1
-    image_id: int
-    size: tuple[int, int]  # height and width of the original image
-
-
-class CocoDetection(Dataset[DetectionSample | None]):
+class CocoDetection(DetectionDataset):
     """Images and boxes of a COCO annotation file. Crowds are no training targets and stay out.
 
     Args:
@@ -62,46 +48,19 @@ class CocoDetection(Dataset[DetectionSample | None]):
         on_error: OnError = "raise",
         masks: bool = False,
     ) -> None:
-        self.annotations, self.images, self.transform = annotations, images, transform
-        self.train, self.on_error = train, on_error
         records = read_records(annotations, images, on_error)
-        self.category_ids, self.class_names = records.category_ids, records.class_names
-        # Flat arrays instead of objects: reading a Python object writes its reference count, which in time copies the
-        # whole data set into every DataLoader worker.
-        self.image_ids = np.array([image.image_id for image in records.images], dtype=np.int64)
-        self._files = np.array([image.file for image in records.images])
-        self._sizes = np.array([image.size for image in records.images], dtype=np.int64)
-        self._boxes = np.array([object_.box for object_ in records.objects], dtype=np.float32).reshape(-1, 4)
-        self._labels = np.array([object_.label for object_ in records.objects], dtype=np.int64)
-        # Objects _starts[i] up to _starts[i + 1] belong to image i.
-        self._starts = np.searchsorted([object_.image for object_ in records.objects], np.arange(len(self) + 1))
-        self.max_objects = max(1, int(np.diff(self._starts).max()))
+        super().__init__(
+            records.class_names,
+            records.images,
+            records.objects,
+            annotations,
+            images,
+            transform,
+            train=train,
+            on_error=on_error,
+        )
+        self.category_ids = records.category_ids
         self._segmentations = _Segmentations(records.objects) if masks else None
-        self._unreadable: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __getitem__(self, index: int) -> DetectionSample | None:
-        """Read and transform one sample.
-
-        Returns:
-            The sample; None for an unreadable image that is skipped in evaluation.
-
-        Raises:
-            InputError: If the image is unreadable and `on_error` is "raise", or if no image is readable.
-        """
-        first = range(len(self))[index]
-        for candidate in chain(range(first, len(self)), range(first)):
-            try:
-                return self._load(candidate)
-            except InputError as error:
-                if self.on_error == "raise":
-                    raise
-                self._log_unreadable(candidate, error)
-            if not self.train:
-                return None
-        raise InputError(f"{self.images}: none of the {len(self)} images can be read; replace them")
 
     def instance_masks(self, index: int) -> NDArray[np.bool_]:
         """Decode the masks of one image's objects, in the order of its targets before the transform.
@@ -113,7 +72,7 @@ class CocoDetection(Dataset[DetectionSample | None]):
             InputError: If a segmentation is malformed, or if the data set was made without `masks=True`.
         """
         if self._segmentations is None:
-            raise InputError(f"{self.annotations}: the segmentations were not kept; make the data set with masks=True")
+            raise InputError(f"{self.source}: the segmentations were not kept; make the data set with masks=True")
         index = range(len(self))[index]
         start, end = self._starts[index : index + 2].tolist()
         height, width = self._sizes[index].tolist()
@@ -124,33 +83,14 @@ class CocoDetection(Dataset[DetectionSample | None]):
                 mask[:] = decode_segmentation(segmentation, height, width)
             except InputError as error:
                 image_id = self.image_ids[index]
-                raise InputError(
-                    f"{self.annotations}: annotation {annotation_id} (image {image_id}): {error}"
-                ) from None
+                raise InputError(f"{self.source}: annotation {annotation_id} (image {image_id}): {error}") from None
         return masks
-
-    def _load(self, index: int) -> DetectionSample:
-        image_id, (height, width) = int(self.image_ids[index]), self._sizes[index].tolist()
-        try:
-            image = read_image(self.images / str(self._files[index]), (height, width))
-        except InputError as error:
-            raise InputError(f"{error} (image {image_id} of {self.annotations})") from error
-        objects = slice(self._starts[index], self._starts[index + 1])
-        boxes, labels = self._boxes[objects].copy(), self._labels[objects].copy()
-        if self.transform is not None:
-            image, boxes, labels = transform_boxes(self.transform, image, boxes, labels)
-        return DetectionSample(image, boxes, labels, image_id, (height, width))
-
-    def _log_unreadable(self, index: int, error: InputError) -> None:
-        if index not in self._unreadable:
-            self._unreadable.add(index)
-            logger.warning("%s; skipped, the %d. unreadable image", error, len(self._unreadable))
 
 
 class _Segmentations:
     """Annotation id and segmentation of each object, packed into one string for the same reason as the arrays."""
 
-    def __init__(self, objects: list[ObjectRecord]) -> None:
+    def __init__(self, objects: Sequence[ObjectRecord]) -> None:
         packed = [json.dumps([object_.annotation_id, object_.segmentation]).encode() for object_ in objects]
         self._packed = b"".join(packed)
         self._ends = np.cumsum([0, *map(len, packed)])

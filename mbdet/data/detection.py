@@ -1,6 +1,7 @@
-"""Detection data for the Trainer: data sets in COCO's layout, batched with static shapes."""
+"""Detection data for the Trainer, batched with static shapes."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,15 +11,123 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from mbdet.data.coco import CocoDetection, DetectionSample
-from mbdet.data.coco_records import OnError
-from mbdet.data.transforms import SSD_AUGMENTATION, Augmentation, eval_transform, train_transform
+from mbdet.data.coco import CocoDetection
+from mbdet.data.detection_dataset import DetectionDataset, DetectionSample
+from mbdet.data.records import OnError
+from mbdet.data.transforms import SSD_AUGMENTATION, Augmentation, Transform, eval_transform, train_transform
 from mbdet.errors import InputError
 from mbdet.metrics.coco import CocoEvaluator
 from mbdet.types import DetectionBatch, DetectionTargets
 
 
-class CocoDataModule(LightningDataModule):
+class DetectionDataModule(LightningDataModule, ABC):
+    """What the data modules of all layouts share.
+
+    Args:
+        root: Folder of the data set.
+        input_size: Height and width of the network input.
+        train_split: Name of the training split.
+        val_split: Name of the split that validation and test use.
+        batch_size: Images per batch and device.
+        num_workers: Processes that load each split, at most one per CPU; 0 loads in the main process.
+        on_error: Whether bad boxes, missing and unreadable images raise, or are left out, counted and logged.
+        augmentation: How strongly to augment in training; None only resizes.
+
+    Attributes:
+        train_dataset: The training split, after `setup("fit")`.
+        val_dataset: The validation split, after `setup`.
+        class_names: Names of the classes by label, after `setup`.
+
+    Raises:
+        InputError: If a number is out of range, the folder is not there, or the data set cannot be used.
+    """
+
+    train_dataset: DetectionDataset
+    val_dataset: DetectionDataset
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        root: str,
+        input_size: tuple[int, int],
+        train_split: str,
+        val_split: str,
+        batch_size: int,
+        num_workers: int,
+        on_error: OnError,
+        augmentation: Augmentation | None,
+    ) -> None:
+        super().__init__()
+        if min(*input_size, batch_size) < 1 or num_workers < 0:
+            raise InputError(
+                f"data: input_size {input_size}, batch_size {batch_size}, num_workers {num_workers};"
+                " give sizes from 1 and workers from 0 up"
+            )
+        self.root = Path(root)
+        self.input_size = input_size
+        self.train_split, self.val_split = train_split, val_split
+        self.batch_size = batch_size
+        self.num_workers = min(num_workers, os.cpu_count() or 1)  # more would only wait for each other
+        self.on_error: OnError = on_error
+        self.augmentation = augmentation
+
+    @abstractmethod
+    def evaluator(self) -> CocoEvaluator:
+        """Return a new evaluation against the validation split."""
+
+    @abstractmethod
+    def read(self, split: str, transform: Transform, *, train: bool) -> DetectionDataset:
+        """Read one split."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """What belongs in the root, for a message."""
+
+    def setup(self, stage: str) -> None:
+        """Read the validation split, and for "fit" the training split."""
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: there is no such data set folder; make it, and in it {self.layout}")
+        if not hasattr(self, "val_dataset"):
+            self.val_dataset = self.read(self.val_split, eval_transform(self.input_size), train=False)
+            self.class_names = self.val_dataset.class_names
+        if stage == "fit" and not hasattr(self, "train_dataset"):
+            transform = (
+                train_transform(self.input_size, self.augmentation)
+                if self.augmentation
+                else eval_transform(self.input_size)
+            )
+            self.train_dataset = self.read(self.train_split, transform, train=True)
+
+    def train_dataloader(self) -> DataLoader[DetectionSample | None]:
+        """Shuffled batches, all of the same size unless the whole set is smaller than a batch."""
+        images_per_device = len(self.train_dataset) // (self.trainer.world_size if self.trainer else 1)
+        return self._loader(self.train_dataset, shuffle=True, drop_last=images_per_device >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[DetectionSample | None]:
+        """Every validation image once, in the file's order."""
+        return self._loader(self.val_dataset, shuffle=False, drop_last=False)
+
+    def test_dataloader(self) -> DataLoader[DetectionSample | None]:
+        """The same as for validation."""
+        return self.val_dataloader()
+
+    def _loader(
+        self, dataset: DetectionDataset, *, shuffle: bool, drop_last: bool
+    ) -> DataLoader[DetectionSample | None]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=partial(collate, input_size=self.input_size, max_objects=dataset.max_objects),
+        )
+
+
+class CocoDataModule(DetectionDataModule):
     """A data set in COCO 2017's layout: `annotations/instances_{split}.json` and a folder of images per split.
 
     Args:
@@ -44,7 +153,6 @@ class CocoDataModule(LightningDataModule):
 
     train_dataset: CocoDetection
     val_dataset: CocoDetection
-    class_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -57,82 +165,37 @@ class CocoDataModule(LightningDataModule):
         on_error: OnError = "raise",
         augmentation: Augmentation | None = SSD_AUGMENTATION,
     ) -> None:
-        super().__init__()
-        if min(*input_size, batch_size) < 1 or num_workers < 0:
-            raise InputError(
-                f"data: input_size {input_size}, batch_size {batch_size}, num_workers {num_workers};"
-                " give sizes from 1 and workers from 0 up"
-            )
-        self.root = Path(root)
-        self.input_size = input_size
-        self.train_split, self.val_split = train_split, val_split
-        self.batch_size = batch_size
-        self.num_workers = min(num_workers, os.cpu_count() or 1)  # more would only wait for each other
-        self.on_error: OnError = on_error
-        self.augmentation = augmentation
+        super().__init__(root, input_size, train_split, val_split, batch_size, num_workers, on_error, augmentation)
         self.val_annotations = self._annotations(val_split)
-
-    def setup(self, stage: str) -> None:
-        """Read the validation split, and for "fit" the training split."""
-        if not self.root.is_dir():
-            splits = " and ".join(f"{split}/ with annotations/instances_{split}.json" for split in self._splits)
-            raise InputError(f"{self.root}: there is no such data set folder; make it, and in it {splits}")
-        if not hasattr(self, "val_dataset"):
-            self.val_dataset = self._read(self.val_split, None, train=False)
-            self.class_names = self.val_dataset.class_names
-        if stage == "fit" and not hasattr(self, "train_dataset"):
-            self.train_dataset = self._read(self.train_split, self.augmentation, train=True)
-            self._check_same_categories()
 
     def evaluator(self) -> CocoEvaluator:
         """Return a new evaluation against the validation split, which needs no `setup`."""
         return CocoEvaluator(self.val_annotations, skip_bad_boxes=self.on_error == "skip")
 
-    def train_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """Shuffled batches, all of the same size unless the whole set is smaller than a batch."""
-        images_per_device = len(self.train_dataset) // (self.trainer.world_size if self.trainer else 1)
-        return self._loader(self.train_dataset, shuffle=True, drop_last=images_per_device >= self.batch_size)
+    def read(self, split: str, transform: Transform, *, train: bool) -> CocoDetection:
+        """Read one split; the training split after the validation split, whose categories it must have.
 
-    def val_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """Every validation image once, in the file's order."""
-        return self._loader(self.val_dataset, shuffle=False, drop_last=False)
-
-    def test_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """The same as for validation."""
-        return self.val_dataloader()
+        Labels are counted per file, so they mean the same in both splits only if the categories are the same.
+        """
+        annotations = self._annotations(split)
+        dataset = CocoDetection(annotations, self.root / split, transform, train=train, on_error=self.on_error)
+        if train:
+            val = self.val_dataset
+            if (dataset.category_ids, dataset.class_names) != (val.category_ids, val.class_names):
+                raise InputError(
+                    f"{annotations}: its {len(dataset.class_names)} categories are not the {len(val.class_names)} of"
+                    f" {val.source}; list the same ids and names in both"
+                )
+        return dataset
 
     @property
-    def _splits(self) -> tuple[str, str]:
-        return self.train_split, self.val_split
+    def layout(self) -> str:
+        """What belongs in the root, for a message."""
+        splits = (self.train_split, self.val_split)
+        return " and ".join(f"{split}/ with annotations/instances_{split}.json" for split in splits)
 
     def _annotations(self, split: str) -> Path:
         return self.root / "annotations" / f"instances_{split}.json"
-
-    def _read(self, split: str, augmentation: Augmentation | None, *, train: bool) -> CocoDetection:
-        transform = train_transform(self.input_size, augmentation) if augmentation else eval_transform(self.input_size)
-        annotations = self._annotations(split)
-        return CocoDetection(annotations, self.root / split, transform, train=train, on_error=self.on_error)
-
-    def _check_same_categories(self) -> None:
-        """Labels are counted per file, so they mean the same in both splits only if the categories are the same."""
-        train, val = self.train_dataset, self.val_dataset
-        if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
-            raise InputError(
-                f"{train.annotations}: its {len(train.class_names)} categories are not the {len(val.class_names)} of"
-                f" {val.annotations}; list the same ids and names in both"
-            )
-
-    def _loader(self, dataset: CocoDetection, *, shuffle: bool, drop_last: bool) -> DataLoader[DetectionSample | None]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=partial(collate, input_size=self.input_size, max_objects=dataset.max_objects),
-        )
 
 
 def collate(samples: Sequence[DetectionSample | None], input_size: tuple[int, int], max_objects: int) -> DetectionBatch:

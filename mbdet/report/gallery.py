@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mbdet.data.coco import CocoDetection
+from mbdet.data.detection_dataset import DetectionDataset
 from mbdet.report.draw import contact_sheet, draw_detections
 from mbdet.runtime.predictor import Predictor
 
 
 def draw_gallery(
-    predictor: Predictor, dataset: CocoDetection, path: Path, score_threshold: float = 0.5, count: int = 12
+    predictor: Predictor, dataset: DetectionDataset, path: Path, score_threshold: float = 0.5, count: int = 12
 ) -> None:
     """Draw what a detector finds in images spread over a data set; dashed boxes are the ground truth.
 

@@ -12,7 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from mbdet.data.coco import CocoDetection, DetectionSample
+from mbdet.data.coco import CocoDetection
+from mbdet.data.detection_dataset import DetectionSample
 from mbdet.data.masks import decode_segmentation
 from mbdet.data.transforms import eval_transform
 from mbdet.errors import InputError

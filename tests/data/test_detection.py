@@ -13,8 +13,8 @@ from lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mbdet.data.coco import DetectionSample
 from mbdet.data.detection import CocoDataModule, collate
+from mbdet.data.detection_dataset import DetectionSample
 from mbdet.data.transforms import Augmentation
 from mbdet.errors import InputError
 from mbdet.types import DetectionBatch
