@@ -10,10 +10,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,9 @@ class CocoMetrics:
     ARs: float
     ARm: float
     ARl: float
-    per_class: dict[str, ClassMetrics]  # by category name, in the order of the labels
+    per_class: Mapping[str, ClassMetrics]  # by category name, in the order of the labels
+
+    headline: ClassVar[tuple[str, ...]] = ("AP", "AP50", "AP75")  # what a training logs
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures under their names and `per_class`, ready for `json.dump`, NaN as None."""
@@ -82,6 +84,8 @@ class CocoEvaluator:
         annotations: COCO instances file with the ground truth. Where annotations lack `area` or `iscrowd`, width times
             height and 0 are taken.
         skip_bad_boxes: Leave annotations without a proper box out, instead of raising or counting them as missed.
+        document: The content of such a file, where the ground truth comes from elsewhere; `annotations` then only says
+            in messages where.
 
     Raises:
         InputError: If the file is missing, truncated or not in COCO's format.
@@ -89,9 +93,10 @@ class CocoEvaluator:
 
     detections: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
 
-    def __init__(self, annotations: Path, skip_bad_boxes: bool = False) -> None:
+    def __init__(self, annotations: Path, skip_bad_boxes: bool = False, document: dict[str, Any] | None = None) -> None:
         self._annotations = annotations
-        self._truth = _load_truth(annotations, skip_bad_boxes)
+        document = _read_json(annotations) if document is None else document
+        self._truth = _index_truth(annotations, document, skip_bad_boxes)
         self._category_ids: list[int] = sorted(self._truth.cats)
         self.detections = {}
 
@@ -147,7 +152,7 @@ def evaluate_results(annotations: Path, results: Path) -> CocoMetrics:
         InputError: If a file is missing, truncated or not in its format, or if a record of the results names an
             unknown image or category or has no finite score or no proper box.
     """
-    truth = _load_truth(annotations)
+    truth = _index_truth(annotations, _read_json(annotations))
     records = _read_json(results)
     if not isinstance(records, list):
         raise InputError(f"{results}: is no list; COCO results are a list of {{image_id, category_id, bbox, score}}")
@@ -221,9 +226,8 @@ def _nan_to_none(values: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def _load_truth(path: Path, skip_bad_boxes: bool = False) -> COCO:
-    """Read a COCO instances file and keep what the evaluation of boxes needs."""
-    document = _read_json(path)
+def _index_truth(path: Path, document: Any, skip_bad_boxes: bool = False) -> COCO:
+    """Check the content of a COCO instances file and keep what the evaluation of boxes needs."""
     images = _records(path, document, "images", ("id",))
     categories = _records(path, document, "categories", ("id",))
     annotations = _records(path, document, "annotations", ("image_id", "category_id", "bbox"))

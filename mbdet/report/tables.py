@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mbdet.metrics.coco import ClassMetrics, CocoMetrics
+from mbdet.metrics.voc import VocClassMetrics, VocMetrics
 
 # More classes than this stand in two blocks side by side, if names of this length leave the room for it.
 _BLOCK_CLASSES = 20
@@ -15,7 +16,7 @@ _BLOCK_NAME = 14
 
 
 def metrics_table(metrics: CocoMetrics) -> Table:
-    """Lay out the twelve COCO figures, average precision above average recall.
+    """Lay out the twelve COCO figures, average precision above average recall, and VOC's two if they are there.
 
     Args:
         metrics: Fractions; undefined figures show as "-".
@@ -29,6 +30,10 @@ def metrics_table(metrics: CocoMetrics) -> Table:
     table.add_row()
     table.add_row("AR1", "AR10", "AR100", "ARs", "ARm", "ARl", style="table.header")
     table.add_row(*(_fraction(value, decimals=4) for value in recalls))
+    if isinstance(metrics, VocMetrics):
+        table.add_row()
+        table.add_row("AP50_voc07", "AP50_voc", style="table.header")
+        table.add_row(*(_fraction(value, decimals=4) for value in (metrics.AP50_voc07, metrics.AP50_voc)))
     return table
 
 
@@ -43,7 +48,8 @@ def class_table(metrics: CocoMetrics, order: Literal["AP", "name"]) -> Table:
     if order == "AP":
         classes.sort(key=lambda item: -1.0 if math.isnan(item[1].AP) else item[1].AP, reverse=True)
     rows = max(1, len(classes))
-    if rows > _BLOCK_CLASSES and all(len(name) <= _BLOCK_NAME for name, _ in classes):
+    narrow = not isinstance(metrics, VocMetrics) and all(len(name) <= _BLOCK_NAME for name, _ in classes)
+    if rows > _BLOCK_CLASSES and narrow:
         rows = math.ceil(rows / 2)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row(*(_class_block(classes[start : start + rows]) for start in range(0, len(classes), rows)))
@@ -51,12 +57,15 @@ def class_table(metrics: CocoMetrics, order: Literal["AP", "name"]) -> Table:
 
 
 def _class_block(classes: Sequence[tuple[str, ClassMetrics]]) -> Table:
+    titles = ["AP", "AP50", "AR100"]
+    if isinstance(classes[0][1], VocClassMetrics):
+        titles += ["AP50_voc07", "AP50_voc"]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", overflow="fold")  # the only column that may wrap
-    for title in ("AP", "AP50", "AR100", "count"):
+    for title in (*titles, "count"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, values in classes:
-        figures = (_fraction(value, decimals=3) for value in (values.AP, values.AP50, values.AR100))
+        figures = (_fraction(getattr(values, title), decimals=3) for title in titles)
         table.add_row(Text(name), *figures, str(values.objects))  # Text, as a name may look like rich's markup
     return table
 

@@ -150,7 +150,7 @@ class DetectionTask(pl.LightningModule):
                     self._evaluator.update(image_id, found)
         # Every process holds the same detections now and computes the same figures.
         self.metrics = self._evaluator.compute()
-        for name in ("AP", "AP50", "AP75"):
+        for name in self.metrics.headline:
             self.log(name, getattr(self.metrics, name), prog_bar=name == "AP", sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mbdet.metrics.coco import ClassMetrics, CocoMetrics
+from mbdet.metrics.voc import VocClassMetrics, VocMetrics
 from mbdet.report.tables import class_table, metrics_table
 
 NAN = math.nan
@@ -76,3 +77,17 @@ def test_long_names_keep_their_letters_and_the_figures_theirs() -> None:
 
 def test_no_classes() -> None:
     assert lines(class_table(metrics({}), "AP")) == []
+
+
+def test_voc_figures_stand_beside_those_of_coco() -> None:
+    names = [f"aeroplane {number:04d}" for number in range(25)]  # more than a block, but too many columns for two
+    per_class = {name: VocClassMetrics(0.25, 0.5, 0.75, 262465, 0.625, NAN) for name in names}
+    voc = VocMetrics(*[0.5] * 12, per_class, AP50_voc07=0.7, AP50_voc=0.8)
+    rows = lines(metrics_table(voc))
+    assert rows[4].split() == ["AP50_voc07", "AP50_voc"]
+    assert rows[5].split() == ["0.7000", "0.8000"]
+    rows = lines(class_table(voc, "name"))
+    assert len(rows) == 26
+    assert max(map(len, rows)) <= 80
+    assert rows[0].split() == ["class", "AP", "AP50", "AR100", "AP50_voc07", "AP50_voc", "count"]
+    assert rows[1].split() == ["aeroplane", "0000", "0.250", "0.500", "0.750", "0.625", "-", "262465"]
