@@ -2,5 +2,6 @@
 
 from mbdet.data.detection import CocoDataModule
 from mbdet.data.shapes_module import ShapesDataModule
+from mbdet.data.voc_module import VocDataModule
 
-__all__ = ["CocoDataModule", "ShapesDataModule"]
+__all__ = ["CocoDataModule", "ShapesDataModule", "VocDataModule"]

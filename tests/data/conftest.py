@@ -1,4 +1,4 @@
-"""A small data set in COCO's layout."""
+"""Small data sets in the layouts of COCO and VOC."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from PIL import Image
 
 Json = dict[str, Any]
 MakeSplit = Callable[..., Path]
+WriteVoc = Callable[..., Path]
 
 # Ids out of order and with gaps, as in real files.
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "brush"}]
@@ -49,3 +50,35 @@ def make_split(tmp_path: Path) -> MakeSplit:
         return tmp_path
 
     return make
+
+
+@pytest.fixture
+def write_voc(tmp_path: Path) -> WriteVoc:
+    """Return a function that writes a folder in VOC's layout; each image has objects (name, difficult, corners)."""
+
+    def write(
+        objects: dict[str, list[tuple[str, int, tuple[Any, ...]]]],
+        split: str = "trainval",
+        folder: str = "",
+        suffix: str = ".jpg",
+    ) -> Path:
+        root = tmp_path / "voc" / folder
+        for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        for stem, records in objects.items():
+            nodes = "".join(
+                f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>"
+                # Not in the usual order, which VOC2012 does not keep either.
+                f"<xmax>{x2}</xmax><xmin>{x1}</xmin><ymax>{y2}</ymax><ymin>{y1}</ymin></bndbox>"
+                "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
+                for name, difficult, (x1, y1, x2, y2) in records
+            )
+            size = "<size><width>60</width><height>40</height><depth>3</depth></size>"
+            xml = f"<annotation><filename>{stem}{suffix}</filename>{size}{nodes}</annotation>"
+            (root / "Annotations" / f"{stem}.xml").write_text(xml)
+            pixels = np.random.default_rng(len(stem)).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "JPEGImages" / f"{stem}{suffix}")
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in objects))
+        return tmp_path / "voc"
+
+    return write
