@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mbdet.cli import main
-from mbdet.data.shapes import make_shapes
+from mbdet.data.shapes import CLASS_NAMES, make_shapes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -41,6 +43,22 @@ def coco80(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
         (root / f"{split}2017").symlink_to(shapes / split)
     return root
+
+
+@pytest.fixture(scope="session")
+def voc(shapes: Path) -> Callable[[Path, list[str]], Path]:
+    """Return a function that writes the same scenes in VOC's layout, their shapes called by other names."""
+
+    def write(root: Path, names: list[str]) -> Path:
+        shutil.copytree(shapes / "VOC", root)
+        for file in (root / "Annotations").iterdir():
+            text = file.read_text()
+            for shape, name in zip(CLASS_NAMES, names * len(CLASS_NAMES), strict=False):
+                text = text.replace(f"<name>{shape}</name>", f"<name>{name}</name>")
+            file.write_text(text)
+        return root
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,19 @@ SHAPES = str(CONFIGS / "ssdlite_v2_shapes.yaml")
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_config_trains_two_steps(config: Path, coco80: Path, shapes: Path, tmp_path: Path) -> None:
-    on_shapes = "shapes" in config.stem
-    options = [f"--data.root={shapes if on_shapes else coco80}", "--data.batch_size=2", "--data.num_workers=0"]
-    options += ["--data.num_train=8", "--data.num_val=5"] if on_shapes else []
+def test_every_config_trains_two_steps(
+    config: Path, coco80: Path, shapes: Path, voc: Callable[[Path, list[str]], Path], tmp_path: Path
+) -> None:
+    content = yaml.safe_load(config.read_text())
+    module = content["data"]["class_path"].rpartition(".")[2]
+    if module == "ShapesDataModule":
+        options = [f"--data.root={shapes}", "--data.num_train=8", "--data.num_val=5"]
+    elif module == "VocDataModule":
+        names = content["data"]["init_args"]["class_names"]
+        options = [f"--data.root={voc(tmp_path / 'voc', names)}", "--data.train_split=train", "--data.val_split=val"]
+    else:
+        options = [f"--data.root={coco80}"]
+    options += ["--data.batch_size=2", "--data.num_workers=0"]
     options += ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     options += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
     assert main(["train", str(config), "--run_dir", str(tmp_path / "run"), *options]) == 0
