@@ -62,6 +62,22 @@ def activation(name: Activation) -> nn.Module:
     return layers[name]()
 
 
+def conv2d(
+    in_channels: int,
+    out_channels: int,
+    config: ConvConfig,
+    kernel_size: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """Return a convolution that is padded as `config` says, to ceil(H / stride) x ceil(W / stride)."""
+    conv = SameConv2d if config.padding == "same" and stride > 1 else nn.Conv2d
+    padding = 0 if conv is SameConv2d else dilation * (kernel_size // 2)
+    return conv(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+
+
 class ConvBNAct(nn.Module):
     """Convolution without bias, batch norm, and ReLU6 unless told otherwise.
 
@@ -88,11 +104,7 @@ class ConvBNAct(nn.Module):
         act: Activation = "relu6",
     ) -> None:
         super().__init__()
-        conv = SameConv2d if config.padding == "same" and stride > 1 else nn.Conv2d
-        padding = 0 if conv is SameConv2d else dilation * (kernel_size // 2)
-        self.conv = conv(
-            in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
-        )
+        self.conv = conv2d(in_channels, out_channels, config, kernel_size, stride, dilation, groups)
         self.bn = nn.BatchNorm2d(out_channels, config.bn_eps, config.bn_momentum)
         self.act = activation(act)
 

@@ -1,6 +1,7 @@
 """Networks that can be trained and exported: a backbone with its heads."""
 
 from mbdet.models.detector import Detector
+from mbdet.models.ssd import SSD
 from mbdet.models.ssdlite import SSDLite
 
-__all__ = ["Detector", "SSDLite"]
+__all__ = ["SSD", "Detector", "SSDLite"]

@@ -1,11 +1,15 @@
 """What every detector promises."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mbdet.backbones.base import Backbone
+from mbdet.backbones.base import Backbone, FeatureSpec
 from mbdet.types import DetectorOutput
+
+MIN_INPUT_SIDE = 33  # as in the TF feature extractors; the coarser maps would all be one cell
 
 
 class Detector(nn.Module, ABC):
@@ -34,3 +38,42 @@ class Detector(nn.Module, ABC):
         Returns:
             Raw predictions; loss and decoding are functions beside the network (`mbdet.ops`).
         """
+
+    def check_images(self, images: Tensor) -> None:
+        """Refuse images of another size, whose predictions would not belong to the anchors.
+
+        Raises:
+            ValueError: If the images are not of `input_size`.
+        """
+        if tuple(images.shape[-2:]) != self.input_size:
+            raise ValueError(f"images are {tuple(images.shape[-2:])}, the detector was built for {self.input_size}")
+
+
+def check_input_size(input_size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width.
+
+    Raises:
+        ValueError: If a side is too small.
+    """
+    height, width = input_size
+    if min(height, width) < MIN_INPUT_SIDE:
+        raise ValueError(f"input_size is {(height, width)}; a detector needs sides of {MIN_INPUT_SIDE} pixels or more")
+    return height, width
+
+
+def tapped_specs(backbone: Backbone, taps: Sequence[str]) -> list[FeatureSpec]:
+    """Return the specs of the maps that a detector takes from its backbone.
+
+    Raises:
+        ValueError: If a tap is not a map of the backbone.
+    """
+    unknown = [name for name in taps if name not in backbone.specs]
+    if unknown:
+        raise ValueError(f"taps {unknown} are not maps of the backbone; it gives {list(backbone.specs)}")
+    return [backbone.specs[name] for name in taps]
+
+
+def map_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return the cells, down and across, of a map `stride` times coarser than something of `size`."""
+    height, width = size
+    return math.ceil(height / stride), math.ceil(width / stride)

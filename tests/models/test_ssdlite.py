@@ -1,5 +1,6 @@
 """SSDLite against the published counts, and the agreement of its outputs with its anchors."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -7,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from mbdet.backbones import MobileNetV2
+from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.cost import count_madds, count_parameters
-from mbdet.models import Detector, SSDLite
+from mbdet.models import SSDLite
 from mbdet.ops import AnchorConfig
 from mbdet.types import DetectorOutput
 
@@ -26,37 +27,39 @@ def small_detector(input_size: Size = (64, 96), seed: int = 0) -> SSDLite:
     return small(MobileNetV2(0.35, scale_last=True), input_size=input_size)
 
 
-def settled(detector: SSDLite) -> SSDLite:
-    """Give the batch norms statistics that keep the activations alive, and return the network in evaluation mode."""
-    for layer in detector.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    detector.train()(random_images(4, detector.input_size))
-    return detector.eval()
-
-
 @pytest.mark.parametrize(
-    ("width_mult", "extra_channels", "num_classes", "parameters", "with_batch_norm", "billions"),
+    ("backbone", "slots", "parameters", "with_batch_norm", "billions"),
     [
-        (1.0, (512, 256, 256, 128), 80, 4_286_261, None, 0.789),
-        (1.0, (512, 256, 256, 128), 90, 4_449_791, 4_500_543, 0.804),
-        (0.5, (256, 128, 128, 64), 90, 1_536_527, None, 0.272),
-        (0.35, (179, 89, 89, 44), 90, 929_531, None, 0.167),
+        (MobileNetV1, 81, 5_063_413, None, 1.309),
+        (MobileNetV2, 81, 4_286_261, None, 0.789),
+        (MobileNetV2, 91, 4_449_791, 4_500_543, 0.804),
+        (MobileNetV3, 91, 4_966_591, 5_006_735, 0.613),
+        (partial(MobileNetV3, reduced_tail="detection"), 91, 3_215_311, 3_248_255, 0.507),
+        (partial(MobileNetV3, "small"), 91, 2_493_487, 2_518_271, 0.210),
+        (partial(MobileNetV3, "small", reduced_tail="detection"), 91, 1_765_279, 1_785_743, 0.162),
     ],
 )
 def test_costs_of_the_published_models(
-    width_mult: float,
-    extra_channels: tuple[int, ...],
-    num_classes: int,
-    parameters: int,
-    with_batch_norm: int | None,
-    billions: float,
+    backbone: Callable[[], Backbone], slots: int, parameters: int, with_batch_norm: int | None, billions: float
 ) -> None:
     """The papers' tables leave the batch norms out."""
     with torch.device("meta"):
-        detector = SSDLite(MobileNetV2(width_mult, scale_last=True), num_classes, extra_channels=extra_channels).eval()
+        detector = SSDLite(backbone(), slots - 1).eval()
         assert count_parameters(detector, batch_norm=False) == parameters
         assert count_parameters(detector) == (with_batch_norm or count_parameters(detector))
+        assert count_madds(detector, torch.zeros(1, 3, 320, 320)) / 1e9 == pytest.approx(billions, abs=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("width_mult", "extra_channels", "parameters", "billions"),
+    [(0.5, (256, 128, 128, 64), 1_536_527, 0.272), (0.35, (179, 89, 89, 44), 929_531, 0.167)],
+)
+def test_costs_of_the_narrow_models(
+    width_mult: float, extra_channels: tuple[int, ...], parameters: int, billions: float
+) -> None:
+    with torch.device("meta"):
+        detector = SSDLite(MobileNetV2(width_mult, scale_last=True), 90, extra_channels=extra_channels).eval()
+        assert count_parameters(detector, batch_norm=False) == parameters
         assert count_madds(detector, torch.zeros(1, 3, 320, 320)) / 1e9 == pytest.approx(billions, abs=0.0005)
 
 
@@ -72,13 +75,11 @@ def test_costs_of_heads_and_extra_layers() -> None:
     assert madds / 1e9 == pytest.approx(0.178, abs=0.0005)
 
 
-@pytest.mark.parametrize("padding", ["symmetric", "same"])
 @pytest.mark.parametrize("layout", ["tf", "torchvision"])
-@pytest.mark.parametrize("size", [(320, 320), (300, 300), (33, 33), (97, 211), (224, 640), (513, 300), (65, 1024)])
-def test_one_prediction_per_anchor(size: Size, layout: str, padding: str) -> None:
+@pytest.mark.parametrize("size", [(33, 33), (97, 211), (513, 300)])
+def test_one_prediction_per_anchor_in_both_layouts(size: Size, layout: str) -> None:
     with torch.device("meta"):
-        backbone = MobileNetV2(0.35, padding=padding)
-        detector = small(backbone, input_size=size, anchors=AnchorConfig(layout), padding=padding).eval()
+        detector = small(MobileNetV2(0.35), input_size=size, anchors=AnchorConfig(layout)).eval()
         output = detector(torch.zeros(2, 3, *size))
     number = detector.anchors.shape[0]
     assert output.box_deltas.shape == (2, number, 4)
@@ -99,31 +100,6 @@ def test_a_dilated_backbone_has_finer_anchors(strides: int) -> None:
         output = detector(torch.zeros(1, 3, 96, 96))
     assert output.class_logits.shape[1] == detector.anchors.shape[0]
     assert detector.anchors.shape[0] > small_detector((96, 96)).anchors.shape[0]
-
-
-def test_wrong_arguments_are_refused() -> None:
-    with torch.device("meta"):
-        backbone = MobileNetV2(0.35)
-        with pytest.raises(ValueError, match=r"taps \['c6'\] .*'c4_expand', 'c5'"):
-            small(backbone, taps=("c4", "c6"))
-        with pytest.raises(ValueError, match=r"input_size is \(32, 320\).* 33 pixels"):
-            small(backbone, input_size=(32, 320))
-
-
-@pytest.mark.parametrize("size", [(96, 64), (64, 95), (32, 96)])
-def test_images_of_another_size_are_refused(size: Size) -> None:
-    with pytest.raises(ValueError, match=rf"\({size[0]}, {size[1]}\).*\(64, 96\)"):
-        small_detector()(random_images(1, size))
-
-
-def test_forward_means_the_same_in_training_and_evaluation() -> None:
-    detector = small_detector()
-    assert isinstance(detector, Detector)
-    training, evaluation = detector.train()(random_images(2)), detector.eval()(random_images(2))
-    for output in (training, evaluation):
-        assert type(output) is DetectorOutput
-        assert output.box_deltas.shape == (2, len(detector.anchors), 4)
-        assert output.class_logits.shape == (2, len(detector.anchors), 4)
 
 
 @torch.no_grad()
@@ -184,14 +160,6 @@ def test_each_map_has_the_anchors_of_its_own_size() -> None:
         assert sizes[start].item() == pytest.approx(320 * scale, rel=1e-4)
 
 
-def test_backward_reaches_every_parameter() -> None:
-    detector = small_detector()
-    sum(part.square().mean() for part in detector(random_images(4))).backward()
-    unreached = [name for name, p in detector.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not unreached
-    assert all(p.grad.isfinite().all() for p in detector.parameters() if p.grad is not None)
-
-
 def test_state_dict_names() -> None:
     detector = small_detector()
     names = detector.state_dict().keys()
@@ -199,22 +167,6 @@ def test_state_dict_names() -> None:
         f"backbone.{name}" for name in detector.backbone.state_dict()
     }
     assert {name.split(".")[0] for name in names} == {"backbone", "extras", "box_heads", "class_heads"}
-
-
-def test_state_dict_round_trip() -> None:
-    first, second = settled(small_detector()), small_detector(seed=1).eval()
-    second.load_state_dict(first.state_dict())
-    torch.testing.assert_close(first(random_images(1)), second(random_images(1)), rtol=0, atol=0)
-
-
-def test_exports_with_a_free_batch_size() -> None:
-    detector = settled(small_detector())
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(detector, (random_images(2),), dynamic_shapes=({0: batch},))
-    for size in (1, 3):
-        output = detector(random_images(size))
-        assert output.class_logits.std() > 0.05
-        torch.testing.assert_close(tuple(program.module()(random_images(size))), tuple(output), rtol=1e-3, atol=1e-3)
 
 
 def test_initial_heads_say_little() -> None:
