@@ -38,7 +38,7 @@ class MobileNetV2(MobileNet):
         width_mult: Scales every width, rounded to multiples of 8 (paper, section 4; slim's make_divisible).
         scale_last: Scale the last convolution too when `width_mult` < 1, as Google's detectors do; the paper's
             classifiers keep its 1280 channels.
-        last_channels: Of the last convolution at width 1: 256 in Google's FPNLite. None leaves it out, as DeepLabv3
+        last_channels: Of the last convolution at width 1: 256 in TF1's FPNLite. None leaves it out, as DeepLabv3
             does; `c5` is then the last block.
         output_stride: 32, or 16 or 8 to trade stride for dilation.
         padding: `symmetric` for PyTorch weights, `same` for TF weights.

@@ -2,6 +2,7 @@
 
 from mbdet.models.detector import Detector
 from mbdet.models.ssd import SSD
+from mbdet.models.ssd_fpn import SSDFPN
 from mbdet.models.ssdlite import SSDLite
 
-__all__ = ["SSD", "Detector", "SSDLite"]
+__all__ = ["SSD", "SSDFPN", "Detector", "SSDLite"]

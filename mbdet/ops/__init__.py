@@ -4,12 +4,14 @@ from mbdet.ops.anchors import AnchorConfig, ssd_anchors
 from mbdet.ops.boxes import decode_boxes, encode_boxes
 from mbdet.ops.losses import FocalSSDLoss, LossTerms, SigmoidSSDLoss, SoftmaxSSDLoss, SSDLoss
 from mbdet.ops.matching import match_anchors
+from mbdet.ops.multiscale_anchors import MultiscaleAnchorConfig, multiscale_anchors
 from mbdet.ops.postprocess import Postprocess
 
 __all__ = [
     "AnchorConfig",
     "FocalSSDLoss",
     "LossTerms",
+    "MultiscaleAnchorConfig",
     "Postprocess",
     "SSDLoss",
     "SigmoidSSDLoss",
@@ -17,5 +19,6 @@ __all__ = [
     "decode_boxes",
     "encode_boxes",
     "match_anchors",
+    "multiscale_anchors",
     "ssd_anchors",
 ]

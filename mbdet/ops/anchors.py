@@ -93,15 +93,26 @@ def ssd_anchors(grids: Sequence[tuple[int, int]], image_size: tuple[int, int], c
     base_width, base_height = (min(height, width),) * 2 if config.layout == "tf" else (width, height)
     maps = []
     for (rows, columns), shapes in zip(grids, config.shapes(len(grids)), strict=True):
-        y, x = torch.meshgrid(
-            (torch.arange(rows, dtype=torch.float64) + 0.5) * height / rows,
-            (torch.arange(columns, dtype=torch.float64) + 0.5) * width / columns,
-            indexing="ij",
-        )
-        centers = torch.stack([x, y], dim=-1)[:, :, None]  # (rows, columns, 1, 2)
-        half_sizes = 0.5 * torch.tensor(shapes, dtype=torch.float64) * torch.tensor([base_width, base_height])
-        maps.append(torch.cat([centers - half_sizes, centers + half_sizes], dim=-1).reshape(-1, 4))
+        y = (torch.arange(rows, dtype=torch.float64) + 0.5) * height / rows
+        x = (torch.arange(columns, dtype=torch.float64) + 0.5) * width / columns
+        sizes = torch.tensor(shapes, dtype=torch.float64) * torch.tensor([base_width, base_height])
+        maps.append(place_boxes(y, x, sizes))
     return torch.cat(maps).float()
+
+
+def place_boxes(y: Tensor, x: Tensor, sizes: Tensor) -> Tensor:
+    """Put boxes of every size on every cell of one map.
+
+    Args:
+        y: (rows,) centres in pixels.
+        x: (columns,) centres in pixels.
+        sizes: (N, 2) width and height in pixels.
+
+    Returns:
+        (rows * columns * N, 4) xyxy pixels, size fastest, then x, then y.
+    """
+    centers = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[:, :, None]  # (rows, columns, 1, 2)
+    return torch.cat([centers - sizes / 2, centers + sizes / 2], dim=-1).reshape(-1, 4)
 
 
 def anchors_per_cell(num_maps: int, config: AnchorConfig) -> list[int]:

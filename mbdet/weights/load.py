@@ -38,7 +38,7 @@ def load_weights(network: Detector, source: str | Path) -> None:
     """
     path = resolve(str(source))
     origin = _read(path, network)
-    if not any(name.startswith("box_heads.") for name in origin.state):
+    if not any(name.startswith(("box_heads.", "box_head.")) for name in origin.state):
         raise InputError(
             f"{source}: {origin.name} are not those of a whole detector; to start a training from them, give them as"
             " --model.backbone_weights"

@@ -31,6 +31,8 @@ def test_every_config_trains_two_steps(
     options += ["--data.batch_size=2", "--data.num_workers=0"]
     options += ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     options += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
+    if max(yaml.safe_load(config.read_text())["data"]["init_args"]["input_size"]) > 320:  # slow without a GPU
+        options += ["--data.input_size=[128,128]", "--model.network.input_size=[128,128]"]
     assert main(["train", str(config), "--run_dir", str(tmp_path / "run"), *options]) == 0
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 2

@@ -11,7 +11,7 @@ from mbdet.backbones import MobileNetV2
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.export.onnx import EndToEnd, compare, export_onnx
-from mbdet.models import SSDLite
+from mbdet.models import SSDFPN, Detector, SSDLite
 from mbdet.ops import AnchorConfig, Postprocess
 from mbdet.runtime.onnx import OnnxPredictor
 
@@ -29,19 +29,24 @@ def make_network(padding: str = "symmetric", layout: str = "tf") -> SSDLite:
         anchors=AnchorConfig(layout=layout),  # type: ignore[arg-type]
         padding=padding,  # type: ignore[arg-type]
     )
-    # Statistics of real activations, so that scores spread and boxes differ as in a trained network.
+    settle(network)
+    for head in [*network.box_heads, *network.class_heads]:
+        torch.nn.init.normal_(head.pointwise.weight, std=0.15)  # type: ignore[union-attr,arg-type]
+    return network
+
+
+def settle(network: Detector) -> None:
+    """Give the batch norms real statistics, so that scores spread and boxes differ as in a trained network."""
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = None
     with torch.no_grad():
-        network.train()(torch.from_numpy(scenes(8)))
-    for head in [*network.box_heads, *network.class_heads]:
-        torch.nn.init.normal_(head.pointwise.weight, std=0.15)  # type: ignore[union-attr,arg-type]
-    return network.eval()
+        network.train()(torch.from_numpy(scenes(8, network.input_size)))
+    network.eval()
 
 
-def scenes(count: int = 4) -> np.ndarray:
-    return np.stack([draw_scene(1, 1, index, *SIZE).image for index in range(count)]).transpose(0, 3, 1, 2)
+def scenes(count: int = 4, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.stack([draw_scene(1, 1, index, *size).image for index in range(count)]).transpose(0, 3, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +92,17 @@ def test_other_conventions_export(tmp_path: Path, padding: str, layout: str) -> 
         make_network(padding, layout), Postprocess(max_per_class=7), NAMES, tmp_path / "m.onnx", scenes()
     )
     assert parity.detections > 0
+
+
+def test_a_pyramid_exports(tmp_path: Path) -> None:
+    """Its coarser maps are repeated to odd sizes, and its convolutions serve several maps."""
+    torch.manual_seed(0)
+    network = SSDFPN(MobileNetV2(0.35), 3, (100, 132), neck_channels=16, tower_channels=16, tower_layers=2)
+    settle(network)
+    for head in (network.box_head, network.class_head):
+        torch.nn.init.normal_(head.last.weight, std=3.0)
+    parity = export_onnx(network, Postprocess(), NAMES, tmp_path / "m.onnx", scenes(4, network.input_size))
+    assert parity.detections > 50
 
 
 @pytest.mark.parametrize(("position", "amount", "name"), [(0, 3.0, "boxes"), (1, 0.1, "scores"), (2, 1, "labels")])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torchvision.models import mobilenet_v2
 from mbdet.backbones import MobileNetV2
 from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD
 from mbdet.errors import InputError
-from mbdet.models import SSDLite
+from mbdet.models import SSDFPN, SSDLite
 from mbdet.weights import PUBLISHED, PublishedWeights, load_backbone_weights, load_weights
 
 Save = Callable[[dict[str, Tensor], str], Path]
@@ -135,6 +136,13 @@ def test_a_classifier_is_no_detector(torchvision_weights: dict[str, Tensor], sav
 def test_own_detector(suffix: str, save: Save, images: Tensor, randomised: Randomised) -> None:
     first, second = randomised(detector(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))), detector()
     load_weights(second, save(first.state_dict(), f"w{suffix}"))
+    torch.testing.assert_close(second(images), first(images), rtol=0, atol=0)
+
+
+def test_own_pyramid_detector(save: Save, images: Tensor, randomised: Randomised) -> None:
+    build = partial(SSDFPN, num_classes=3, input_size=(64, 64), neck_channels=16, tower_channels=16, tower_layers=1)
+    first, second = randomised(build(MobileNetV2(0.35)).eval()), build(MobileNetV2(0.35)).eval()
+    load_weights(second, save(first.state_dict(), "w.safetensors"))
     torch.testing.assert_close(second(images), first(images), rtol=0, atol=0)
 
 
