@@ -17,7 +17,7 @@ LAYERS = (
     ("backbones",),
     ("models", "cost"),
     ("predictor",),
-    ("data", "metrics", "weights", "export", "report"),
+    ("data", "metrics", "weights", "export", "report", "interop", "testing"),
     ("checkpoint", "tasks"),
     ("config",),
     ("commands",),

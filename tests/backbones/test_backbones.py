@@ -6,10 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
-from mbdet.backbones.base import FeatureSpec
+from mbdet.testing import check_backbone, check_specs, random_images, settle
 
 BACKBONES = {
     "v1": MobileNetV1,
@@ -26,17 +25,9 @@ BACKBONES = {
 each_backbone = pytest.mark.parametrize("build", BACKBONES.values(), ids=BACKBONES)
 
 
-def random_images(batch: int = 2, height: int = 64, width: int = 96) -> Tensor:
-    return torch.randint(256, (batch, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """Give the batch norms statistics that keep the activations alive, and return the network in evaluation mode."""
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    network.train()(random_images(4))
-    return network.eval()
+@each_backbone
+def test_keeps_the_contract(build: Callable[..., Backbone]) -> None:
+    check_backbone(partial(build, width_mult=0.5, padding="same"))  # the padding that has code of its own
 
 
 @each_backbone
@@ -44,49 +35,17 @@ def settled(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 def test_specs_are_what_forward_returns(build: Callable[..., Backbone], output_stride: int, padding: str) -> None:
     with torch.device("meta"):
-        network = build(output_stride=output_stride, padding=padding).eval()
-        for height, width in itertools.product((64, 97, 225), (33, 130)):
-            features = network(torch.zeros(2, 3, height, width))
-            expected = {
-                name: (2, channels, -(-height // stride), -(-width // stride))
-                for name, (channels, stride) in network.specs.items()
-            }
-            assert {name: tuple(feature.shape) for name, feature in features.items()} == expected
+        check_specs(build(output_stride=output_stride, padding=padding))
 
 
 @each_backbone
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_specs_name_the_levels_finest_first(build: Callable[..., Backbone], output_stride: int) -> None:
+def test_specs_name_the_levels(build: Callable[..., Backbone], output_stride: int) -> None:
     with torch.device("meta"):
         specs = build(output_stride=output_stride).specs
     assert {"c3", "c4", "c5"} <= set(specs)
-    assert all(isinstance(spec, FeatureSpec) for spec in specs.values())
-    strides = [spec.stride for spec in specs.values()]
-    assert strides == sorted(strides)
     undilated = {"c3": 8, "c3_depthwise": 8, "c4": 16, "c4_expand": 16, "c5": 32}
     assert all(spec.stride == min(undilated[name], output_stride) for name, spec in specs.items())
-
-
-@each_backbone
-def test_backward_reaches_every_parameter(build: Callable[..., Backbone]) -> None:
-    network = build(width_mult=0.5)
-    sum(feature.square().mean() for feature in network(random_images(4)).values()).backward()
-    unreached = [name for name, parameter in network.named_parameters() if parameter.grad is None]
-    assert not unreached
-    useless = [name for name, p in network.named_parameters() if not (p.grad.isfinite().all() and p.grad.any())]
-    assert not useless
-
-
-@each_backbone
-def test_state_dict_round_trip(build: Callable[..., Backbone]) -> None:
-    first, second = (
-        settled(build(width_mult=0.5, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))),
-        build(width_mult=0.5).eval(),
-    )
-    images = random_images()
-    assert not torch.equal(first(images)["c5"], second(images)["c5"])
-    second.load_state_dict(first.state_dict())
-    torch.testing.assert_close(first(images), second(images), rtol=0, atol=0)
 
 
 @each_backbone
@@ -101,56 +60,30 @@ def test_state_dict_does_not_depend_on_the_output_stride_or_padding(build: Calla
 
 
 @each_backbone
-def test_uint8_and_float_images_agree(build: Callable[..., Backbone]) -> None:
-    network = settled(build(width_mult=0.5))
-    images = random_images()
-    torch.testing.assert_close(network(images), network(images.float()), rtol=0, atol=0)
-
-
-@each_backbone
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_images_take_the_precision_of_the_network(build: Callable[..., Backbone], dtype: torch.dtype) -> None:
     for network in (build(width_mult=0.5).eval(), build(width_mult=0.5).eval().double()):
-        assert network(random_images().to(dtype))["c3"].dtype == next(network.parameters()).dtype
+        assert network(random_images(network).to(dtype))["c3"].dtype == next(network.parameters()).dtype
 
 
 @each_backbone
 def test_normalisation_is_part_of_the_network(build: Callable[..., Backbone]) -> None:
     mean, std = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
-    network = settled(build(width_mult=0.5, mean=mean, std=std))
+    network = settle(build(width_mult=0.5, mean=mean, std=std))
     plain = build(width_mult=0.5, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).eval()
     plain.load_state_dict(network.state_dict() | {k: v for k, v in plain.state_dict().items() if "normalize" in k})
-    images = random_images()
+    images = random_images(network)
     normalised = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(network(images)["c5"], plain(normalised)["c5"], rtol=1e-3, atol=1e-3)
 
 
 @each_backbone
 def test_whole_numbers_as_mean_and_std_do_not_round_the_images(build: Callable[..., Backbone]) -> None:
-    network = settled(build(width_mult=0.5, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)))
+    network = settle(build(width_mult=0.5, mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0)))
     whole = build(width_mult=0.5, mean=(127, 127, 127), std=(128, 128, 128)).eval()
     whole.load_state_dict(network.state_dict())
-    images = random_images() * 0.9
+    images = random_images(network) * 0.9
     torch.testing.assert_close(whole(images), network(images), rtol=0, atol=0)
-
-
-@each_backbone
-def test_an_image_does_not_depend_on_its_batch(build: Callable[..., Backbone]) -> None:
-    network = settled(build(width_mult=0.5))
-    images = random_images(3)
-    batch, alone = network(images), network(images[1:2])
-    for name in network.specs:
-        torch.testing.assert_close(batch[name][1:2], alone[name], rtol=1e-3, atol=1e-3)
-
-
-@each_backbone
-def test_exports_with_a_free_batch_size(build: Callable[..., Backbone]) -> None:
-    network = settled(build(width_mult=0.5, padding="same"))  # the padding that has code of its own
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(network, (random_images(2),), dynamic_shapes=({0: batch},))
-    for size in (1, 3):
-        images = random_images(size)
-        torch.testing.assert_close(program.module()(images), network(images), rtol=1e-3, atol=1e-3)
 
 
 @each_backbone

@@ -1,6 +1,5 @@
 """SSDLite against the published counts, and the agreement of its outputs with its anchors."""
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
+from mbdet.backbones import MobileNetV2
 from mbdet.cost import count_madds, count_parameters
 from mbdet.models import SSDLite
 from mbdet.ops import AnchorConfig
@@ -22,45 +21,9 @@ def random_images(batch: int, size: Size = (64, 96)) -> Tensor:
     return torch.randint(256, (batch, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def small_detector(input_size: Size = (64, 96), seed: int = 0) -> SSDLite:
-    torch.manual_seed(seed)
+def small_detector(input_size: Size = (64, 96)) -> SSDLite:
+    torch.manual_seed(0)
     return small(MobileNetV2(0.35, scale_last=True), input_size=input_size)
-
-
-@pytest.mark.parametrize(
-    ("backbone", "slots", "parameters", "with_batch_norm", "billions"),
-    [
-        (MobileNetV1, 81, 5_063_413, None, 1.309),
-        (MobileNetV2, 81, 4_286_261, None, 0.789),
-        (MobileNetV2, 91, 4_449_791, 4_500_543, 0.804),
-        (MobileNetV3, 91, 4_966_591, 5_006_735, 0.613),
-        (partial(MobileNetV3, reduced_tail="detection"), 91, 3_215_311, 3_248_255, 0.507),
-        (partial(MobileNetV3, "small"), 91, 2_493_487, 2_518_271, 0.210),
-        (partial(MobileNetV3, "small", reduced_tail="detection"), 91, 1_765_279, 1_785_743, 0.162),
-    ],
-)
-def test_costs_of_the_published_models(
-    backbone: Callable[[], Backbone], slots: int, parameters: int, with_batch_norm: int | None, billions: float
-) -> None:
-    """The papers' tables leave the batch norms out."""
-    with torch.device("meta"):
-        detector = SSDLite(backbone(), slots - 1).eval()
-        assert count_parameters(detector, batch_norm=False) == parameters
-        assert count_parameters(detector) == (with_batch_norm or count_parameters(detector))
-        assert count_madds(detector, torch.zeros(1, 3, 320, 320)) / 1e9 == pytest.approx(billions, abs=0.0005)
-
-
-@pytest.mark.parametrize(
-    ("width_mult", "extra_channels", "parameters", "billions"),
-    [(0.5, (256, 128, 128, 64), 1_536_527, 0.272), (0.35, (179, 89, 89, 44), 929_531, 0.167)],
-)
-def test_costs_of_the_narrow_models(
-    width_mult: float, extra_channels: tuple[int, ...], parameters: int, billions: float
-) -> None:
-    with torch.device("meta"):
-        detector = SSDLite(MobileNetV2(width_mult, scale_last=True), 90, extra_channels=extra_channels).eval()
-        assert count_parameters(detector, batch_norm=False) == parameters
-        assert count_madds(detector, torch.zeros(1, 3, 320, 320)) / 1e9 == pytest.approx(billions, abs=0.0005)
 
 
 def test_costs_of_heads_and_extra_layers() -> None:
