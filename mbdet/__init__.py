@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mbdet.runtime.predictor import Predictor
@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(model: str | Path, weights: str | Path | None = None, overrides: Sequence[str] = ()) -> Predictor:
-    """Load a trained detector, ready for use: `mbdet.load("best.ckpt")("street.jpg")`.
+def load(model: str | Path, weights: str | Path | None = None, overrides: Sequence[str] = ()) -> Predictor[Any]:
+    """Load a trained model, ready for use: `mbdet.load("best.ckpt")("street.jpg")`.
 
     Args:
         model: A checkpoint of `tools/train.py`, an ONNX file of `tools/export.py` (then torch is not imported), or a
@@ -26,7 +26,8 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
         overrides: With a config: further options, such as `["--model.postprocess.iou_threshold", "0.5"]`.
 
     Returns:
-        A callable from a path, Pillow image or (H, W, 3) uint8 RGB array to the objects found.
+        A callable from a path, Pillow image or (H, W, 3) uint8 RGB array to what is in it: `Detections` of a
+        detector, `Classification` of a classifier.
 
     Raises:
         InputError: If a file is missing or damaged, or they do not fit together.

@@ -1,16 +1,17 @@
 """Checkpoints that describe their own network."""
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mbdet.errors import InputError
-from mbdet.models import Detector
-from mbdet.ops import Postprocess
-from mbdet.predictor import TorchPredictor
+from mbdet.models import Network
+from mbdet.predictor import PREDICTORS
+from mbdet.runtime.predictor import Predictor
 from mbdet.weights import load_weights
 from mbdet.weights.files import read_checkpoint
 
@@ -22,8 +23,8 @@ def checkpoint_class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(cast(Sequence[str], read_checkpoint(path).get("class_names", ()))) or None
 
 
-def load_checkpoint(path: Path, device: str | None = None) -> TorchPredictor:
-    """Build the detector that a checkpoint describes and load its weights.
+def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
+    """Build the network that a checkpoint describes, load its weights and make it ready for use.
 
     Args:
         path: A checkpoint written by `tools/train.py`.
@@ -36,20 +37,28 @@ def load_checkpoint(path: Path, device: str | None = None) -> TorchPredictor:
     hyper_parameters = read_checkpoint(path).get("hyper_parameters")
     if not isinstance(hyper_parameters, Mapping) or not isinstance(hyper_parameters.get("network"), Mapping):
         raise InputError(f"{path}: does not describe its network; give its config too: CONFIG --weights {path}")
-    described = {name: hyper_parameters[name] for name in ("network", "postprocess") if name in hyper_parameters}
+    taken = {name for _, kind in PREDICTORS for name in inspect.signature(kind).parameters}
+    described = {name: value for name, value in hyper_parameters.items() if name in taken - {"class_names", "device"}}
     for class_path in _class_paths(described):
         module = class_path.rpartition(".")[0]
         if not module.startswith("mbdet.") and module not in sys.modules:
             raise InputError(f"{path}: needs {class_path}; import {module} first if you trust it")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--network", type=Detector)
-    parser.add_argument("--postprocess", type=Postprocess, default=Postprocess())
+    parser.add_argument("--network", type=Network)
     try:
-        built = parser.instantiate_classes(parser.parse_object(described))
+        network = parser.instantiate_classes(parser.parse_object({"network": described.pop("network")})).network
+        make = next((kind for base, kind in PREDICTORS if isinstance(network, base)), None)
+        if make is None:
+            raise ValueError(f"nothing serves a {type(network).__name__}")
+        # What else the predictor is made from, such as its decoding, is described beside the network.
+        options = ArgumentParser(exit_on_error=False)
+        options.add_class_arguments(make, skip={"network", "class_names", "device"}, instantiate=False)
+        known = {name: value for name, value in described.items() if name in inspect.signature(make).parameters}
+        built = options.instantiate_classes(options.parse_object(known))
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{path}: its network cannot be built: {' '.join(str(error).split())}") from error
-    load_weights(built.network, path)
-    return TorchPredictor(built.network, checkpoint_class_names(path) or (), built.postprocess, device)
+    load_weights(network, path)
+    return make(network, checkpoint_class_names(path) or (), device=device, **built.as_dict())
 
 
 def check_same_network(path: Path, network: Mapping[str, object]) -> None:

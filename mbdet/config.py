@@ -18,8 +18,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import mbdet.data  # noqa: F401 -- Lightning offers only data modules that are imported
 from mbdet.checkpoint import check_same_network, checkpoint_class_names
 from mbdet.errors import InputError
-from mbdet.predictor import TorchPredictor
-from mbdet.tasks import DetectionTask
+from mbdet.runtime.predictor import Predictor
+from mbdet.tasks import Task
 from mbdet.weights import load_weights
 
 
@@ -73,14 +73,14 @@ class ConfigCLI(LightningCLI):
         return cast(pl.Trainer, None)
 
     @property
-    def task(self) -> DetectionTask:
+    def task(self) -> Task:
         """The task.
 
         Raises:
             InputError: If the config describes something else.
         """
-        if not isinstance(self.model, DetectionTask):
-            raise InputError(f"{self.path}: model is a {type(self.model).__name__}, not a DetectionTask")
+        if not isinstance(self.model, Task):
+            raise InputError(f"{self.path}: model is a {type(self.model).__name__}, not a task of mbdet.tasks")
         return self.model
 
     @property
@@ -88,7 +88,7 @@ class ConfigCLI(LightningCLI):
         """Class path and arguments of the network."""
         return cast(dict[str, object], self.config["model"]["init_args"]["network"].as_dict())
 
-    def predictor(self, weights: str | Path, device: str | None = None) -> TorchPredictor:
+    def predictor(self, weights: str | Path, device: str | None = None) -> Predictor[Any]:
         """Load weights into the config's network and make it ready for use.
 
         Args:
@@ -101,10 +101,8 @@ class ConfigCLI(LightningCLI):
         if Path(weights).suffix == ".ckpt":
             check_same_network(Path(weights), self.network_description)
         load_weights(self.task.network, weights)
-        network = self.task.network
-        names = self.task.class_names or checkpoint_class_names(Path(weights))
-        names = names or tuple(f"class {label}" for label in range(network.num_classes))
-        return TorchPredictor(network, names, self.task.postprocess, device)
+        self.task.class_names = self.task.class_names or checkpoint_class_names(Path(weights))
+        return self.task.predictor(device)
 
 
 def explain(complaint: str) -> str:

@@ -1,18 +1,21 @@
-"""Detection with PyTorch."""
+"""Prediction with PyTorch."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from mbdet.models import Detector
+from mbdet.models import Classifier, Detector
 from mbdet.ops import Postprocess
-from mbdet.runtime.predictor import Predictor, to_original
-from mbdet.runtime.types import Detections
+from mbdet.runtime.predictor import ClassifierPredictor, DetectorPredictor, to_original
+from mbdet.runtime.types import Classification, Detections
 from mbdet.types import PaddedDetections
 
+TOP = 5  # classes that a `Classification` holds
 
-class TorchPredictor(Predictor):
-    """A network with its decoding, in evaluation mode.
+
+class TorchPredictor(DetectorPredictor):
+    """A detector with its decoding, in evaluation mode.
 
     Args:
         network: The detector.
@@ -28,8 +31,8 @@ class TorchPredictor(Predictor):
         postprocess: Postprocess = Postprocess(),  # noqa: B008 -- frozen
         device: str | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.device = settle(network, device)
+        self.network = network
         self.class_names = class_names
         self.input_size = network.input_size
         self.postprocess = postprocess
@@ -40,6 +43,47 @@ class TorchPredictor(Predictor):
         batch = torch.from_numpy(images).to(self.device)
         padded = self.postprocess(self.network(batch), self.network.anchors, self.input_size)
         return to_detections(padded, self.input_size, sizes)
+
+
+class TorchClassifier(ClassifierPredictor):
+    """A classifier in evaluation mode.
+
+    Args:
+        network: The classifier.
+        class_names: The K names, in the order of the labels.
+        eval_crop: Side of the central part of a picture that the network sees, in sides of the picture.
+        device: Where to compute; by default the GPU if there is one.
+    """
+
+    def __init__(
+        self, network: Classifier, class_names: tuple[str, ...], eval_crop: float = 0.875, device: str | None = None
+    ) -> None:
+        self.device = settle(network, device)
+        self.network = network
+        self.class_names = class_names
+        self.input_size = network.input_size
+        self.eval_crop = eval_crop
+
+    @torch.inference_mode()
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Classification]:
+        """See `Predictor.predict`."""
+        return to_classifications(self.network(torch.from_numpy(images).to(self.device)))
+
+
+# Which predictor serves a network.
+PREDICTORS = ((Detector, TorchPredictor), (Classifier, TorchClassifier))
+
+
+def settle(network: nn.Module, device: str | None) -> torch.device:
+    """Put a network into evaluation mode on its device.
+
+    Args:
+        network: Changed in place.
+        device: By default the GPU if there is one.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network.eval().to(place).to(memory_format=torch.channels_last)
+    return place
 
 
 def to_detections(
@@ -60,3 +104,16 @@ def to_detections(
         Detections(to_original(boxes[i, :count], input_size, size), scores[i, :count], labels[i, :count])
         for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
     ]
+
+
+def to_classifications(logits: Tensor) -> list[Classification]:
+    """Move the likeliest classes of each image to the host.
+
+    Args:
+        logits: (B, K).
+
+    Returns:
+        One per image, with five classes, or K if that is less.
+    """
+    scores, labels = logits.float().softmax(1).topk(min(TOP, logits.shape[1]))
+    return [Classification(*pair) for pair in zip(scores.cpu().numpy(), labels.cpu().numpy(), strict=True)]

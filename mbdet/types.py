@@ -26,6 +26,15 @@ class DetectionBatch(NamedTuple):
     sizes: Tensor  # (B, 2) int64, height and width of each original image
 
 
+class ClassificationBatch(NamedTuple):
+    """What the classification data module yields."""
+
+    images: Tensor  # (B, 3, H, W) uint8 RGB, channels_last
+    labels: Tensor  # (B,) int64, 0..K-1
+    image_ids: Tensor  # (B,) int64, positions of the images in their split
+    sizes: Tensor  # (B, 2) int64, height and width of each original image
+
+
 class DetectorOutput(NamedTuple):
     """Raw predictions of a detector, in training and in evaluation alike."""
 

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image, ImageDraw
 
 from mbdet.cli import main
 from mbdet.data.shapes import CLASS_NAMES, make_shapes
@@ -59,6 +61,49 @@ def voc(shapes: Path) -> Callable[[Path, list[str]], Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return folders of three classes, with 4 + 2 pictures of 64x48 pixels each: one shape, of one colour per class."""
+    root = tmp_path_factory.mktemp("folders")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for name, colour in (("circle", "red"), ("square", "lime"), ("triangle", "blue")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = Image.fromarray(rng.integers(90, 160, (48, 64, 3), dtype=np.uint8))
+                pen, (x, y), radius = ImageDraw.Draw(image), rng.integers((24, 20), (40, 28)), int(rng.integers(12, 18))
+                if name == "circle":
+                    pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
+                else:
+                    pen.regular_polygon((int(x), int(y), radius), 4 if name == "square" else 3, fill=colour)
+                image.save(root / split / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_classes(image_folder: Path) -> list[str]:
+    """Return overrides of configs/classify_v2.yaml for those folders and for a small network."""
+    return [
+        f"--data.root={image_folder}",
+        "--data.num_workers=0",
+        "--data.batch_size=6",
+        "--data.input_size=[48,64]",
+        "--model.network.input_size=[48,64]",
+        "--model.network.num_classes=3",
+        "--model.network.backbone.width_mult=0.35",
+    ]
+
+
+@pytest.fixture(scope="session")
+def classifier_run(tiny_classes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run of two epochs on the folders of classes."""
+    folder = tmp_path_factory.mktemp("runs") / "classes"
+    options = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    config = str(CONFIGS / "classify_v2.yaml")
+    assert main(["train", config, "--run_dir", str(folder), *options, *tiny_classes]) == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

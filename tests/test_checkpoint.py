@@ -1,11 +1,15 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from mbdet.backbones import MobileNetV2
 from mbdet.checkpoint import load_checkpoint
 from mbdet.errors import InputError
+from mbdet.models import Classifier, Network
+from mbdet.predictor import TorchClassifier
 
 NETWORK = {
     "class_path": "mbdet.models.SSDLite",
@@ -56,4 +60,50 @@ def test_a_checkpoint_without_a_description(tmp_path: Path, content: dict[str, o
 def test_weights_must_fit_the_description(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": NETWORK}, state_dict={"box_heads.x": torch.zeros(1)})
     with pytest.raises(InputError, match="do not fit this network"):
+        load_checkpoint(path)
+
+
+CLASSIFIER = {
+    "class_path": "mbdet.models.Classifier",
+    "init_args": {
+        "backbone": {"class_path": "mbdet.backbones.MobileNetV2", "init_args": {"width_mult": 0.35}},
+        "num_classes": 3,
+        "input_size": [40, 48],
+    },
+}
+
+
+def test_any_network_of_ours_is_built_with_what_its_predictor_takes(tmp_path: Path) -> None:
+    network = Classifier(MobileNetV2(0.35), 3, (40, 48)).eval()
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    options = {"network": CLASSIFIER, "eval_crop": 0.5, "label_smoothing": 0.1, "optimizer": {"class_path": "evil.SGD"}}
+    path = save(tmp_path / "a.ckpt", hyper_parameters=options, state_dict=state, class_names=["a", "b", "c"])
+    predictor = load_checkpoint(path, "cpu")
+    assert isinstance(predictor, TorchClassifier)
+    assert (predictor.class_names, predictor.input_size, predictor.eval_crop) == (("a", "b", "c"), (40, 48), 0.5)
+    images = torch.randint(256, (2, 3, 40, 48), dtype=torch.uint8)
+    (first, _) = predictor.predict(images.numpy(), np.array([[40, 48]] * 2))
+    with torch.no_grad():
+        expected = network(images)[0].softmax(0)
+    np.testing.assert_allclose(first.scores, expected[first.labels].numpy(), rtol=1e-5)
+
+
+def test_an_option_of_another_type(tmp_path: Path) -> None:
+    options = {"network": CLASSIFIER, "eval_crop": "most"}
+    path = save(tmp_path / "a.ckpt", hyper_parameters=options, state_dict={"logits.bias": torch.zeros(3)})
+    with pytest.raises(InputError, match=r"a\.ckpt: its network cannot be built: .*eval_crop"):
+        load_checkpoint(path)
+
+
+class Unserved(Network):
+    """A network of a kind that no predictor knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_a_kind_of_network_that_nothing_serves(tmp_path: Path) -> None:
+    network = {"class_path": f"{__name__}.Unserved"}
+    path = save(tmp_path / "a.ckpt", hyper_parameters={"network": network}, state_dict={"a": torch.zeros(1)})
+    with pytest.raises(InputError, match=r"a\.ckpt: its network cannot be built: nothing serves a Unserved"):
         load_checkpoint(path)

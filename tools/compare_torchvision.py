@@ -42,6 +42,7 @@ from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.runtime.types import Detections
+from mbdet.tasks import DetectionTask
 from mbdet.weights import load_backbone_weights
 
 LEARNING_RATE = 0.15 / (8 * 24)  # per image of the batch: torchvision's recipe for SSDLite
@@ -150,7 +151,7 @@ def train_step(model: SSD, optimizer: torch.optim.Optimizer, images: list[Tensor
 def score(model: SSD, batches: DataLoader[Sample], evaluator: Any) -> Any:
     """Score the reference with our evaluator."""
     model.eval()
-    evaluator.detections.clear()
+    evaluator.collected.clear()
     for images, targets in batches:
         for target, found in zip(targets, model(images), strict=True):
             detections = Detections(*(found[name].numpy() for name in ("boxes", "scores", "labels")))
@@ -212,6 +213,8 @@ def endless(batches: DataLoader[Any]) -> Iterator[Any]:
 def compare_times(cli: ConfigCLI, weights: str, rounds: int) -> None:
     """Alternate steps of both trainings, each with its own loader, and print the median seconds and their ratio."""
     data, task = cli.datamodule, cli.task
+    if not isinstance(task, DetectionTask):
+        raise InputError(f"{cli.path}: describes a {task.network.kind}; give the config of a detector")
     load_backbone_weights(task.network.backbone, weights)
     task.network.to(memory_format=torch.channels_last).train()
     own_optimizer = task.optimizer(list(task.network.parameters()))

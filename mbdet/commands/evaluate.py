@@ -4,30 +4,32 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
 from mbdet.commands import take_config
 from mbdet.errors import InputError
-from mbdet.metrics.coco import CocoMetrics, evaluate_results, write_results
+from mbdet.metrics.base import Metrics
+from mbdet.metrics.coco import evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
 from mbdet.runtime.predictor import Predictor
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the twelve COCO figures and a table by class, and write them if asked to."""
+    """Print the figures and a table by class, and write them if asked to."""
     parser = argparse.ArgumentParser(
         "mbdet evaluate",
-        description="Score a model on the validation data of a config (mbdet evaluate CONFIG --weights FILE), or any"
-        " results file (mbdet evaluate --annotations FILE --results FILE).",
+        description="Score a model on the validation data of a config (mbdet evaluate CONFIG --weights FILE), or a"
+        " COCO results file (mbdet evaluate --annotations FILE --results FILE).",
         epilog="Any value of the config can be overridden: --data.root DIR, --data.batch_size 8.",
         allow_abbrev=False,
     )
     parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported ONNX file")
     parser.add_argument("--annotations", type=Path, help="COCO instances file that --results is scored against")
     parser.add_argument("--results", type=Path, help="COCO results file to score")
-    parser.add_argument("--json", type=Path, help="write the figures here, and the detections beside as COCO results")
+    parser.add_argument("--json", type=Path, help="write the figures here, and what was found in each image beside")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU if there is one)")
     config, rest = take_config(argv)
     options, overrides = parser.parse_known_args(rest)
@@ -47,40 +49,41 @@ def evaluate_model(
 ) -> None:
     """Score a checkpoint or an exported file with the same code on the same data."""
     from mbdet.config import ConfigCLI  # torch and Lightning, which a results file does not need
-    from mbdet.tasks.detection import check_classes
 
     cli = ConfigCLI(config, overrides)
     cli.datamodule.prepare_data()
     cli.datamodule.setup("validate")
-    predictor: Predictor
+    predictor: Predictor[Any]
     if weights.endswith(".onnx"):
         from mbdet.runtime.onnx import OnnxPredictor
 
         predictor = OnnxPredictor(Path(weights), device)
-        check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
+        if predictor.kind != cli.task.network.kind:
+            raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
+        cli.task.check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
+        if predictor.input_size != tuple(cli.datamodule.input_size):
+            raise InputError(
+                f"{weights}: takes images of {predictor.input_size} (height, width), but data.input_size is"
+                f" {tuple(cli.datamodule.input_size)}; give both the same"
+            )
     else:
-        check_classes(cli.task.network.num_classes, cli.task.class_names, cli.datamodule.class_names)
+        cli.task.check_data(cli.datamodule)
         predictor = cli.predictor(weights, device)
-    if predictor.input_size != tuple(cli.datamodule.input_size):
-        raise InputError(
-            f"{weights}: takes images of {predictor.input_size} (height, width), but data.input_size is"
-            f" {tuple(cli.datamodule.input_size)}; give both the same"
-        )
     evaluator = cli.datamodule.evaluator()
-    for batch in track(cli.datamodule.val_dataloader(), "Detecting", console=Console(stderr=True), transient=True):
+    for batch in track(cli.datamodule.val_dataloader(), "Evaluating", console=Console(stderr=True), transient=True):
         if not len(batch.images):
             continue
         found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
-        for image_id, detections in zip(batch.image_ids.tolist(), found, strict=True):
-            evaluator.update(image_id, detections)
+        for image_id, prediction in zip(batch.image_ids.tolist(), found, strict=True):
+            evaluator.update(image_id, prediction)
     show(evaluator.compute(), output)
     if output is not None:
-        results = output.with_name(f"{output.stem}_detections.json")
+        results = output.with_name(f"{output.stem}_{evaluator.results_name}.json")
         write_results(results, evaluator.results())
-        print(f"detections: {results}")
+        print(f"{evaluator.results_name}: {results}")
 
 
-def show(metrics: CocoMetrics, output: Path | None) -> None:
+def show(metrics: Metrics, output: Path | None) -> None:
     """Print the tables and write the figures."""
     console = Console()
     console.print(metrics_table(metrics), class_table(metrics, "name"))

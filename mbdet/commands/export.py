@@ -11,6 +11,7 @@ from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.runtime.image import image_files, read_image, resize
+from mbdet.tasks import DetectionTask
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,10 +35,12 @@ def main(argv: Sequence[str]) -> None:
     if output.suffix != ".onnx":
         raise InputError(f"{output}: an ONNX file is called something.onnx")
     cli = ConfigCLI(options.config, overrides)
+    task = cli.task
+    if not isinstance(task, DetectionTask):
+        raise InputError(f"{options.config}: describes a {task.network.kind}; only a detector can be exported so far")
     predictor = cli.predictor(options.weights, device="cpu")
-    names = predictor.class_names or tuple(f"class {label}" for label in range(predictor.network.num_classes))
     images = comparison_images(options.images, predictor.input_size)
-    parity = export_onnx(predictor.network, predictor.postprocess, names, output, images)
+    parity = export_onnx(task.network, task.postprocess, predictor.class_names, output, images)
     print(
         f"{output}: {output.stat().st_size / 1e6:.1f} MB; agrees with {options.weights} on {parity.detections}"
         f" detections in {len(images)} images (boxes to {parity.box:.2g} px, scores to {parity.score:.2g})"

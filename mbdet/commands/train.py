@@ -34,17 +34,17 @@ class TrainCLI(ConfigCLI):
     def __init__(self, config: Path, overrides: Sequence[str], run_dir: Path) -> None:
         self.run_dir = run_dir
         self.history = History(run_dir)
-        # Both at the very end of the epoch, so that they hold the epoch's row of the history. Two, because one that
-        # watches AP writes its `last` only when AP rises.
-        folder = run_dir / "checkpoints"
-        self.best = ModelCheckpoint(
-            folder, "best", monitor="AP", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
-        )
-        self.last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
         super().__init__(config, overrides)
 
     def instantiate_trainer(self, **_: Any) -> pl.Trainer:
         """Add what every run has: checkpoints, history, TensorBoard, a progress bar."""
+        # Both at the very end of the epoch, so that they hold the epoch's row of the history. Two, because one that
+        # watches a figure writes its `last` only when the figure rises.
+        folder, monitor = self.run_dir / "checkpoints", self.task.monitor
+        self.best = ModelCheckpoint(
+            folder, "best", monitor=monitor, mode="max", enable_version_counter=False, save_on_train_epoch_end=True
+        )
+        self.last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
         options = self.config_init["trainer"].as_dict()
         given = options.pop("callbacks") or []
         callbacks = [*(given if isinstance(given, list) else [given]), self.history, self.best, self.last]
@@ -139,9 +139,9 @@ def report(cli: TrainCLI) -> None:
     best = best if best.is_file() else last  # without a validation none is best
     score = cli.best.best_model_score
     picture = cli.run_dir / "predictions.jpg"
-    draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, picture)
+    draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, cli.task.draw, picture)
     for name, path in (
-        ("best checkpoint" if score is None else f"best checkpoint (AP {score:.3f})", best),
+        ("best checkpoint" if score is None else f"best checkpoint ({cli.task.monitor} {score:.3f})", best),
         ("last checkpoint", last),
         ("metrics table", cli.history.table),
         ("training curves", cli.run_dir / "curves.png"),

@@ -1,16 +1,14 @@
 """Detection data for the Trainer, batched with static shapes."""
 
-import os
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
+from mbdet.data.base import ImageDataModule, ImageDataset
 from mbdet.data.coco import CocoDetection
 from mbdet.data.detection_dataset import DetectionDataset, DetectionSample
 from mbdet.data.records import OnError
@@ -20,8 +18,8 @@ from mbdet.metrics.coco import CocoEvaluator
 from mbdet.types import DetectionBatch, DetectionTargets
 
 
-class DetectionDataModule(LightningDataModule, ABC):
-    """What the data modules of all layouts share.
+class DetectionDataModule(ImageDataModule[DetectionSample, Transform]):
+    """What the data modules of all layouts of detection data share.
 
     Args:
         root: Folder of the data set.
@@ -44,7 +42,6 @@ class DetectionDataModule(LightningDataModule, ABC):
 
     train_dataset: DetectionDataset
     val_dataset: DetectionDataset
-    class_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -57,18 +54,7 @@ class DetectionDataModule(LightningDataModule, ABC):
         on_error: OnError,
         augmentation: Augmentation | None,
     ) -> None:
-        super().__init__()
-        if min(*input_size, batch_size) < 1 or num_workers < 0:
-            raise InputError(
-                f"data: input_size {input_size}, batch_size {batch_size}, num_workers {num_workers};"
-                " give sizes from 1 and workers from 0 up"
-            )
-        self.root = Path(root)
-        self.input_size = input_size
-        self.train_split, self.val_split = train_split, val_split
-        self.batch_size = batch_size
-        self.num_workers = min(num_workers, os.cpu_count() or 1)  # more would only wait for each other
-        self.on_error: OnError = on_error
+        super().__init__(root, input_size, train_split, val_split, batch_size, num_workers, on_error)
         self.augmentation = augmentation
 
     @abstractmethod
@@ -79,52 +65,18 @@ class DetectionDataModule(LightningDataModule, ABC):
     def read(self, split: str, transform: Transform, *, train: bool) -> DetectionDataset:
         """Read one split."""
 
-    @property
-    @abstractmethod
-    def layout(self) -> str:
-        """What belongs in the root, for a message."""
+    def transform(self, *, train: bool) -> Transform:
+        """See `ImageDataModule.transform`."""
+        if train and self.augmentation:
+            return train_transform(self.input_size, self.augmentation)
+        return eval_transform(self.input_size)
 
-    def setup(self, stage: str) -> None:
-        """Read the validation split, and for "fit" the training split."""
-        if not self.root.is_dir():
-            raise InputError(f"{self.root}: there is no such data set folder; make it, and in it {self.layout}")
-        if not hasattr(self, "val_dataset"):
-            self.val_dataset = self.read(self.val_split, eval_transform(self.input_size), train=False)
-            self.class_names = self.val_dataset.class_names
-        if stage == "fit" and not hasattr(self, "train_dataset"):
-            transform = (
-                train_transform(self.input_size, self.augmentation)
-                if self.augmentation
-                else eval_transform(self.input_size)
-            )
-            self.train_dataset = self.read(self.train_split, transform, train=True)
-
-    def train_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """Shuffled batches, all of the same size unless the whole set is smaller than a batch."""
-        images_per_device = len(self.train_dataset) // (self.trainer.world_size if self.trainer else 1)
-        return self._loader(self.train_dataset, shuffle=True, drop_last=images_per_device >= self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """Every validation image once, in the file's order."""
-        return self._loader(self.val_dataset, shuffle=False, drop_last=False)
-
-    def test_dataloader(self) -> DataLoader[DetectionSample | None]:
-        """The same as for validation."""
-        return self.val_dataloader()
-
-    def _loader(
-        self, dataset: DetectionDataset, *, shuffle: bool, drop_last: bool
-    ) -> DataLoader[DetectionSample | None]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=partial(collate, input_size=self.input_size, max_objects=dataset.max_objects),
-        )
+    def collate_for(
+        self, dataset: ImageDataset[DetectionSample]
+    ) -> Callable[[Sequence[DetectionSample | None]], DetectionBatch]:
+        """See `ImageDataModule.collate_for`."""
+        assert isinstance(dataset, DetectionDataset)
+        return partial(collate, input_size=self.input_size, max_objects=dataset.max_objects)
 
 
 class CocoDataModule(DetectionDataModule):

@@ -1,21 +1,17 @@
 """The data set behind every layout of detection data."""
 
-import logging
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
+from mbdet.data.base import ImageDataset
 from mbdet.data.records import ImageRecord, ObjectRecord, OnError
 from mbdet.data.transforms import Transform, transform_boxes
 from mbdet.errors import InputError
 from mbdet.runtime.image import read_image
-
-logger = logging.getLogger(__name__)
 
 
 class DetectionSample(NamedTuple):
@@ -28,7 +24,7 @@ class DetectionSample(NamedTuple):
     size: tuple[int, int]  # height and width of the original image
 
 
-class DetectionDataset(Dataset[DetectionSample | None]):
+class DetectionDataset(ImageDataset[DetectionSample]):
     """Images and boxes, from the records that a reader has checked.
 
     Args:
@@ -61,9 +57,9 @@ class DetectionDataset(Dataset[DetectionSample | None]):
         on_error: OnError,
         difficult: bool = False,
     ) -> None:
+        super().__init__(images, train=train, on_error=on_error)
         self.class_names = class_names
-        self.source, self.images, self.transform = source, images, transform
-        self.train, self.on_error = train, on_error
+        self.source, self.transform = source, transform
         # Flat arrays instead of objects: reading a Python object writes its reference count, which in time copies the
         # whole data set into every DataLoader worker.
         self.image_ids = np.array([image.image_id for image in image_records], dtype=np.int64)
@@ -77,37 +73,16 @@ class DetectionDataset(Dataset[DetectionSample | None]):
         owners = np.array([object_.image for object_ in objects], dtype=np.int64)
         self._starts = np.searchsorted(owners, np.arange(len(self) + 1))
         self.max_objects = max(1, int(np.bincount(owners[self._is_target], minlength=1).max()))
-        self._unreadable: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.image_ids)
-
-    def __getitem__(self, index: int) -> DetectionSample | None:
-        """Read and transform one sample.
-
-        Returns:
-            The sample; None for an unreadable image that is skipped in evaluation.
-
-        Raises:
-            InputError: If the image is unreadable and `on_error` is "raise", or if no image is readable.
-        """
-        first = range(len(self))[index]
-        for candidate in chain(range(first, len(self)), range(first)):
-            try:
-                return self._load(candidate)
-            except InputError as error:
-                if self.on_error == "raise":
-                    raise
-                self._log_unreadable(candidate, error)
-            if not self.train:
-                return None
-        raise InputError(f"{self.images}: none of the {len(self)} images can be read; replace them")
 
     def describe(self, index: int) -> str:
         """Say where an image is recorded, for messages."""
         return f"image {self.image_ids[index]} of {self.source}"
 
-    def _load(self, index: int) -> DetectionSample:
+    def load(self, index: int) -> DetectionSample:
+        """See `ImageDataset.load`."""
         image_id, (height, width) = int(self.image_ids[index]), self._sizes[index].tolist()
         try:
             image = read_image(self.images / str(self._files[index]), (height, width))
@@ -119,8 +94,3 @@ class DetectionDataset(Dataset[DetectionSample | None]):
         if self.transform is not None:
             image, boxes, labels = transform_boxes(self.transform, image, boxes, labels)
         return DetectionSample(image, boxes, labels, image_id, (height, width))
-
-    def _log_unreadable(self, index: int, error: InputError) -> None:
-        if index not in self._unreadable:
-            self._unreadable.add(index)
-            logger.warning("%s; skipped, the %d. unreadable image", error, len(self._unreadable))

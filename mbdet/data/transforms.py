@@ -3,24 +3,20 @@
 Boxes are xyxy pixels, before and after. Every transform here also carries `mask` targets, nearest neighbour.
 """
 
-import os
 import random
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import albumentations as A  # type: ignore[import-untyped]  # it ships no py.typed
 import cv2
 import numpy as np
 import torch
+from albumentations.augmentations.crops.transforms import BaseCrop  # type: ignore[import-untyped]  # likewise
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from mbdet.errors import InputError
 from mbdet.runtime.image import resize
-
-# Without it every import asks PyPI for a newer release, and waits for the answer where there is no network.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # type: ignore[import-untyped]  # it ships no py.typed
-from albumentations.augmentations.crops.transforms import BaseCrop  # type: ignore[import-untyped]  # likewise
 
 Transform: TypeAlias = A.Compose
 
@@ -115,16 +111,22 @@ def transform_boxes(
     Returns:
         The same three after the transform, boxes in pixels of the new image; boxes that it dropped are gone.
     """
-    if get_worker_info() is not None:
-        cv2.setNumThreads(0)  # otherwise every worker starts a thread per core, and they get in each other's way
-    reseed(transform)
-    result = transform(image=image, bboxes=boxes, labels=labels)
+    result = run(transform, image=image, bboxes=boxes, labels=labels)
     # Of no boxes albumentations makes lists and empty arrays of any shape and type.
     return (
         result["image"],
         np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
         np.asarray(result["labels"], dtype=np.int64),
     )
+
+
+def run(transform: Transform, **targets: Any) -> dict[str, Any]:
+    """Run a pipeline over its targets, with randomness from torch."""
+    if get_worker_info() is not None:
+        cv2.setNumThreads(0)  # otherwise every worker starts a thread per core, and they get in each other's way
+    reseed(transform)
+    result: dict[str, Any] = transform(**targets)
+    return result
 
 
 def reseed(transform: Transform) -> None:

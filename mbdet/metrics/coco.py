@@ -77,7 +77,7 @@ class CocoMetrics:
 class CocoEvaluator:
     """Collects the detections of one evaluation and scores them over the images they were collected for.
 
-    Several processes merge by gathering `detections`, which is plain and picklable, and giving every item of every
+    Several processes merge by gathering `collected`, which is plain and picklable, and giving every item of every
     process to one evaluator's `update`.
 
     Args:
@@ -91,14 +91,15 @@ class CocoEvaluator:
         InputError: If the file is missing, truncated or not in COCO's format.
     """
 
-    detections: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
+    results_name: ClassVar[str] = "detections"
+    collected: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
 
     def __init__(self, annotations: Path, skip_bad_boxes: bool = False, document: dict[str, Any] | None = None) -> None:
         self._annotations = annotations
         document = _read_json(annotations) if document is None else document
         self._truth = _index_truth(annotations, document, skip_bad_boxes)
         self._category_ids: list[int] = sorted(self._truth.cats)
-        self.detections = {}
+        self.collected = {}
 
     def update(self, image_id: int, detections: Detections) -> None:
         """Take the detections of one image, in place of any taken for it before.
@@ -122,12 +123,12 @@ class CocoEvaluator:
                 f"{self._annotations}: has {categories} categories, but image {image_id} was given labels from "
                 f"{labels.min()} to {labels.max()}; evaluate a model of {categories} classes"
             )
-        self.detections[image_id] = detections
+        self.collected[image_id] = detections
 
     def results(self) -> list[CocoResult]:
         """Return all detections in COCO's results format, by ascending image id and otherwise in the order given."""
         results: list[CocoResult] = []
-        for image_id, (boxes, scores, labels) in sorted(self.detections.items()):
+        for image_id, (boxes, scores, labels) in sorted(self.collected.items()):
             xywh = boxes.astype(np.float64)
             xywh[:, 2:] -= xywh[:, :2]
             results += [
@@ -138,7 +139,7 @@ class CocoEvaluator:
 
     def compute(self) -> CocoMetrics:
         """Score the collected detections over the images they were collected for, in whatever order they came."""
-        return _evaluate(self._truth, self.results(), sorted(self.detections))
+        return _evaluate(self._truth, self.results(), sorted(self.collected))
 
 
 def evaluate_results(annotations: Path, results: Path) -> CocoMetrics:
@@ -163,8 +164,8 @@ def evaluate_results(annotations: Path, results: Path) -> CocoMetrics:
     return _evaluate(truth, records, sorted(truth.imgs))
 
 
-def write_results(path: Path, results: Sequence[CocoResult]) -> None:
-    """Write results as COCO's JSON, under a temporary name first, so that the file is never half a file."""
+def write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write results as a JSON list, under a temporary name first, so that the file is never half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:

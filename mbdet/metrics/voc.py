@@ -48,7 +48,7 @@ class VocEvaluator(CocoEvaluator):
     def compute(self) -> VocMetrics:
         """Score the collected detections over the images they were collected for, in whatever order they came."""
         metrics = super().compute()
-        candidates = _match([(self._truth_of(image_id), found) for image_id, found in sorted(self.detections.items())])
+        candidates = _match([(self._truth_of(image_id), found) for image_id, found in sorted(self.collected.items())])
         per_class = {}
         for label, (name, values) in enumerate(metrics.per_class.items()):
             of_class = candidates.labels == label

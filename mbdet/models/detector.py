@@ -1,18 +1,19 @@
 """What every detector promises."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mbdet.backbones.base import Backbone, FeatureSpec
+from mbdet.models.network import Network
 from mbdet.types import DetectorOutput
 
 MIN_INPUT_SIDE = 33  # as in the TF feature extractors; the coarser maps would all be one cell
 
 
-class Detector(nn.Module, ABC):
+class Detector(Network):
     """A network that turns images into raw predictions for a fixed set of anchors.
 
     Attributes:
@@ -23,9 +24,7 @@ class Detector(nn.Module, ABC):
             constructor's arguments.
     """
 
-    backbone: Backbone
-    num_classes: int
-    input_size: tuple[int, int]
+    kind = "detector"
     anchors: Tensor
 
     @abstractmethod

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from mbdet.errors import InputError
 
+# Panels whose curves should rise; the best value of the first of each is marked.
+MERITS = {"average precision": ["AP", "AP50"], "accuracy": ["top1", "top5"]}
+
 
 def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Plot the losses, the average precision and the learning rate of one run over its epochs, a panel each.
+    """Plot the losses, the figures of merit and the learning rate of one run over its epochs, a panel each.
 
     The file is written under a temporary name first, so that it is never half a picture.
 
     Args:
-        rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), AP, AP50, lr, and
-            whatever ends in "loss"; others are ignored. Any may be missing or NaN in any row; a panel for which there
-            is no value is left out.
+        rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), AP, AP50, top1,
+            top5, lr, and whatever ends in "loss"; others are ignored. Any may be missing or NaN in any row; a panel for
+            which there is no value is left out.
         path: Where to write; the suffix, such as .png or .svg, is the format.
 
     Raises:
@@ -27,12 +30,13 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
     losses = dict.fromkeys(key for row in rows for key in row if key.endswith("loss"))  # each once, in order
-    panels = {"loss": list(losses), "average precision": ["AP", "AP50"], "learning rate": ["lr"]}
+    panels = {"loss": list(losses), **MERITS, "learning rate": ["lr"]}
     curves = {title: {key: _points(rows, key) for key in keys} for title, keys in panels.items()}
     curves = {title: {key: points for key, points in panel.items() if points} for title, panel in curves.items()}
     titles = [title for title, panel in curves.items() if panel]
     if not titles:
-        raise InputError(f"{path}: nothing to plot: no row holds a loss, AP or lr; train for at least one epoch")
+        merits = ", ".join(key for keys in MERITS.values() for key in keys)
+        raise InputError(f"{path}: nothing to plot: no row holds a loss, {merits} or lr; train for at least one epoch")
 
     figure = Figure(figsize=(8, 0.6 + 2.6 * len(titles)), dpi=120, layout="constrained")
     panes = figure.subplots(len(titles), 1, sharex=True, squeeze=False)[:, 0]
@@ -40,14 +44,15 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         for key, points in curves[title].items():
             # A marker shows a run of one epoch, and a value between two missing ones, where a line would show nothing.
             axes.plot(*zip(*points, strict=True), marker=".", markersize=4, linewidth=1.5, label=key)
-        if "AP" in curves[title]:
-            epoch, best = max(curves[title]["AP"], key=lambda point: point[1])
-            label = f"best AP {best:.4f} in epoch {epoch:g}"
+        first = MERITS[title][0] if title in MERITS else ""
+        if first in curves[title]:
+            epoch, best = max(curves[title][first], key=lambda point: point[1])
+            label = f"best {first} {best:.4f} in epoch {epoch:g}"
             axes.plot(epoch, best, "*", markersize=12, color="black", label=label)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-        if title == "average precision":
+        if title in MERITS:
             axes.set_ylim(bottom=0)
     panes[-1].set_xlabel("epoch")
     panes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,54 +1,53 @@
 """Tables of metrics for the terminal, made to read well at 80 columns."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from mbdet.metrics.coco import ClassMetrics, CocoMetrics
-from mbdet.metrics.voc import VocClassMetrics, VocMetrics
+from mbdet.metrics.base import Metrics
 
-# More classes than this stand in two blocks side by side, if names of this length leave the room for it.
+_ROW_FIGURES = 6
+# More classes than this stand in two blocks side by side, if names of this length and so many figures leave the room.
 _BLOCK_CLASSES = 20
 _BLOCK_NAME = 14
+_BLOCK_FIGURES = 4
+
+Figures = Mapping[str, float | None]
 
 
-def metrics_table(metrics: CocoMetrics) -> Table:
-    """Lay out the twelve COCO figures, average precision above average recall, and VOC's two if they are there.
+def metrics_table(metrics: Metrics) -> Table:
+    """Lay out the figures of an evaluation, six to a row.
 
     Args:
         metrics: Fractions; undefined figures show as "-".
     """
+    figures = [(name, value) for name, value in metrics.to_json().items() if name != "per_class"]
+    rows = [figures[start : start + _ROW_FIGURES] for start in range(0, len(figures), _ROW_FIGURES)]
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"):
+    for name, _ in rows[0]:
         table.add_column(name, justify="right", no_wrap=True, min_width=6)
-    precisions = (metrics.AP, metrics.AP50, metrics.AP75, metrics.APs, metrics.APm, metrics.APl)
-    recalls = (metrics.AR1, metrics.AR10, metrics.AR100, metrics.ARs, metrics.ARm, metrics.ARl)
-    table.add_row(*(_fraction(value, decimals=4) for value in precisions))
-    table.add_row()
-    table.add_row("AR1", "AR10", "AR100", "ARs", "ARm", "ARl", style="table.header")
-    table.add_row(*(_fraction(value, decimals=4) for value in recalls))
-    if isinstance(metrics, VocMetrics):
-        table.add_row()
-        table.add_row("AP50_voc07", "AP50_voc", style="table.header")
-        table.add_row(*(_fraction(value, decimals=4) for value in (metrics.AP50_voc07, metrics.AP50_voc)))
+    for index, row in enumerate(rows):
+        if index:
+            table.add_row()
+            table.add_row(*(name for name, _ in row), style="table.header")
+        table.add_row(*(_figure(value, decimals=4) for _, value in row))
     return table
 
 
-def class_table(metrics: CocoMetrics, order: Literal["AP", "name"]) -> Table:
+def class_table(metrics: Metrics, order: str) -> Table:
     """Lay out the figures of every class; many classes make two blocks, to be read one after the other.
 
     Args:
-        metrics: Fractions; undefined figures show as "-".
-        order: By "AP", the best first and the undefined last, or by "name".
+        metrics: Fractions, and counts; undefined figures show as "-".
+        order: By "name", or by one of the figures, the best first and the undefined last.
     """
-    classes = sorted(metrics.per_class.items())
-    if order == "AP":
-        classes.sort(key=lambda item: -1.0 if math.isnan(item[1].AP) else item[1].AP, reverse=True)
+    classes: list[tuple[str, Figures]] = sorted(metrics.to_json()["per_class"].items())
+    if order != "name":
+        classes.sort(key=lambda item: _rank(item[1][order]), reverse=True)
     rows = max(1, len(classes))
-    narrow = not isinstance(metrics, VocMetrics) and all(len(name) <= _BLOCK_NAME for name, _ in classes)
+    narrow = all(len(name) <= _BLOCK_NAME and len(values) <= _BLOCK_FIGURES for name, values in classes)
     if rows > _BLOCK_CLASSES and narrow:
         rows = math.ceil(rows / 2)
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -56,19 +55,22 @@ def class_table(metrics: CocoMetrics, order: Literal["AP", "name"]) -> Table:
     return table
 
 
-def _class_block(classes: Sequence[tuple[str, ClassMetrics]]) -> Table:
-    titles = ["AP", "AP50", "AR100"]
-    if isinstance(classes[0][1], VocClassMetrics):
-        titles += ["AP50_voc07", "AP50_voc"]
+def _class_block(classes: Sequence[tuple[str, Figures]]) -> Table:
+    first = classes[0][1]
+    names = sorted(first, key=lambda name: isinstance(first[name], int))  # the count last
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", overflow="fold")  # the only column that may wrap
-    for title in (*titles, "count"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for name, values in classes:
-        figures = (_fraction(getattr(values, title), decimals=3) for title in titles)
-        table.add_row(Text(name), *figures, str(values.objects))  # Text, as a name may look like rich's markup
+    for name in names:
+        table.add_column("count" if isinstance(first[name], int) else name, justify="right", no_wrap=True)
+    for title, values in classes:
+        # Text, as a name may look like rich's markup.
+        table.add_row(Text(title), *(_figure(values[name], decimals=3) for name in names))
     return table
 
 
-def _fraction(value: float, decimals: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
+def _rank(value: float | None) -> float:
+    return -1.0 if value is None else value
+
+
+def _figure(value: float | None, decimals: int) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.{decimals}f}"

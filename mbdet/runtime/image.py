@@ -87,6 +87,21 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
+def central_crop(image: NDArray[np.uint8], fraction: float) -> NDArray[np.uint8]:
+    """Cut the central part out, of the image's own aspect (slim's `central_crop`, to whole pixels).
+
+    Args:
+        image: Pixels (H, W, 3).
+        fraction: Side of the part, in sides of the image, above 0 and at most 1.
+
+    Returns:
+        A view of `image`, at least one pixel large.
+    """
+    height, width = image.shape[:2]
+    top, left = (min(int(side * (1 - fraction) / 2), (side - 1) // 2) for side in (height, width))
+    return image[top : height - top, left : width - left]
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while reading `path` into an InputError that names it."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError
-from mbdet.runtime.predictor import Predictor, to_original
+from mbdet.runtime.predictor import DetectorPredictor, to_original
 from mbdet.runtime.types import Detections
 
 try:
@@ -17,7 +17,7 @@ except ImportError as error:
     raise InputError("running an ONNX file needs onnxruntime: pip install 'mbdet[onnx]'") from error
 
 
-class OnnxPredictor(Predictor):
+class OnnxPredictor(DetectorPredictor):
     """A detector exported by mbdet.
 
     Args:

@@ -1,59 +1,135 @@
-"""From a picture to the objects in it, whatever runs the network."""
+"""From a picture to what is in it, whatever runs the network."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mbdet.runtime.image import read_image, resize, upright_rgb
-from mbdet.runtime.types import Detections
+from mbdet.runtime.draw import draw_classification, draw_detections
+from mbdet.runtime.image import central_crop, read_image, resize, upright_rgb
+from mbdet.runtime.types import Classification, Detections
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
+Found = TypeVar("Found")
 
 
-class Predictor(ABC):
-    """A detector ready for use.
+class Predictor(ABC, Generic[Found]):
+    """A network ready for use, with what it gives for one image as its type argument.
 
     Attributes:
+        kind: What the network is: a detector, a classifier, ...
         class_names: The K names, in the order of the labels.
         input_size: Height and width of the network input in pixels.
     """
 
+    kind: ClassVar[str]
     class_names: tuple[str, ...]
     input_size: tuple[int, int]
 
-    def __call__(self, picture: Picture, score_threshold: float = 0.5) -> Detections:
-        """Find the objects in one picture.
+    @abstractmethod
+    def __call__(self, picture: Picture, score_threshold: float = 0.0) -> Found:
+        """Predict for one picture.
 
         Args:
             picture: A file, a Pillow image, or an array (H, W, 3) uint8 RGB.
-            score_threshold: Objects that score less are left out.
-
-        Returns:
-            Boxes in pixels of the picture, best first.
+            score_threshold: What scores less is left out.
 
         Raises:
             InputError: If the file cannot be read as an image.
         """
-        image = as_array(picture)
-        batch = resize(image, self.input_size).transpose(2, 0, 1)[None]
-        (found,) = self.predict(batch, np.array([image.shape[:2]]))
-        keep = found.scores >= score_threshold
-        return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
 
     @abstractmethod
-    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Detections]:
-        """Find the objects in a batch that has the network's input size already.
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Found]:
+        """Predict for a batch that has the network's input size already.
 
         Args:
             images: (B, 3, H, W) RGB.
             sizes: (B, 2) height and width of each original image.
 
         Returns:
-            One per image, boxes in pixels of the original image, every score that the decoding kept.
+            One per image.
         """
+
+    @abstractmethod
+    def draw(self, image: NDArray[np.uint8], found: Found) -> NDArray[np.uint8]:
+        """Draw all that was found into a copy of its picture (H, W, 3)."""
+
+    @abstractmethod
+    def record(self, found: Found) -> dict[str, object]:
+        """Return what was found as plain values with names instead of labels, ready for `json.dump`."""
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring a picture (H, W, 3) to the network's input size."""
+        return resize(image, self.input_size)
+
+    def predict_one(self, picture: Picture) -> Found:
+        """Predict for one picture, with every score."""
+        image = as_array(picture)
+        (found,) = self.predict(self.prepare(image).transpose(2, 0, 1)[None], np.array([image.shape[:2]]))
+        return found
+
+    def scored_names(self, labels: NDArray[np.int64], scores: NDArray[np.float32]) -> list[dict[str, object]]:
+        """Return the name and the rounded score of each label, as plain values."""
+        return [
+            {"name": self.class_names[label] if self.class_names else str(label), "score": round(score, 4)}
+            for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+        ]
+
+
+class DetectorPredictor(Predictor[Detections]):
+    """A detector ready for use."""
+
+    kind = "detector"
+
+    def __call__(self, picture: Picture, score_threshold: float = 0.5) -> Detections:
+        """Find the objects in one picture, best first, boxes in its pixels; see `Predictor.__call__`."""
+        found = self.predict_one(picture)
+        keep = found.scores >= score_threshold
+        return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
+
+    def draw(self, image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
+        """Draw a box with name and score for each object."""
+        return draw_detections(image, found, self.class_names, 0.0)
+
+    def record(self, found: Detections) -> dict[str, object]:
+        """Return `objects`: name, score, and box as xyxy pixels of the picture."""
+        boxes = found.boxes.tolist()
+        named = self.scored_names(found.labels, found.scores)
+        return {
+            "objects": [{**item, "box": [round(x, 2) for x in box]} for item, box in zip(named, boxes, strict=True)]
+        }
+
+
+class ClassifierPredictor(Predictor[Classification]):
+    """A classifier ready for use.
+
+    Attributes:
+        eval_crop: Side of the central part of a picture that the network sees, in sides of the picture.
+    """
+
+    kind = "classifier"
+    eval_crop: float
+
+    def __call__(self, picture: Picture, score_threshold: float = 0.0) -> Classification:
+        """Name the likeliest classes of one picture, at most five; see `Predictor.__call__`."""
+        found = self.predict_one(picture)
+        keep = found.scores >= score_threshold
+        return Classification(found.scores[keep], found.labels[keep])
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Take the central part and bring it to the network's input size."""
+        return resize(central_crop(image, self.eval_crop), self.input_size)
+
+    def draw(self, image: NDArray[np.uint8], found: Classification) -> NDArray[np.uint8]:
+        """Write the likeliest class and its probability."""
+        return draw_classification(image, found, self.class_names)
+
+    def record(self, found: Classification) -> dict[str, object]:
+        """Return `classes`: name and score, best first."""
+        return {"classes": self.scored_names(found.labels, found.scores)}
 
 
 def as_array(picture: Picture) -> NDArray[np.uint8]:

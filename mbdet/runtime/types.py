@@ -12,3 +12,10 @@ class Detections(NamedTuple):
     boxes: NDArray[np.float32]  # (N, 4) xyxy pixels of the original image
     scores: NDArray[np.float32]  # (N,) descending, in [0, 1]
     labels: NDArray[np.int64]  # (N,) 0..K-1, indices into the class names
+
+
+class Classification(NamedTuple):
+    """The likeliest classes of one image, best first, at most five."""
+
+    scores: NDArray[np.float32]  # (N,) descending probabilities
+    labels: NDArray[np.int64]  # (N,) 0..K-1, indices into the class names

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD, Backbone, Normalize
 from mbdet.backbones.blocks import Padding, SameConv2d
 from mbdet.errors import InputError
-from mbdet.models import Detector
+from mbdet.models import Network
 from mbdet.weights.files import read_tensors
 from mbdet.weights.mobilenet_v2 import from_torchvision, is_torchvision
 from mbdet.weights.published import resolve
@@ -25,23 +25,24 @@ class _Origin:
     bn_eps: float | None = None
 
 
-def load_weights(network: Detector, source: str | Path) -> None:
-    """Load all weights of a detector.
+def load_weights(network: Network, source: str | Path) -> None:
+    """Load all weights of a network.
 
     Args:
         network: Changed in place; its normalisation is set to that of the weights.
-        source: A checkpoint, state dict, safetensors or npz file, or a published name; of mbdet or of the TF Object
-            Detection API (SSDLite on MobileNetV2).
+        source: A checkpoint, state dict, safetensors or npz file, or a published name; of mbdet, of
+            torchvision (the MobileNetV2 classifier) or of the TF Object Detection API (SSDLite on MobileNetV2).
 
     Raises:
         InputError: If the weights are not for this network, with the names that do not fit. The network is unchanged.
     """
     path = resolve(str(source))
     origin = _read(path, network)
-    if not any(name.startswith(("box_heads.", "box_head.")) for name in origin.state):
+    heads = {name.partition(".")[0] for name in network.state_dict()} - {"backbone"}
+    if not any(name.partition(".")[0] in heads for name in origin.state):
         raise InputError(
-            f"{source}: {origin.name} are not those of a whole detector; to start a training from them, give them as"
-            " --model.backbone_weights"
+            f"{source}: {origin.name} are not those of a whole {network.kind}; to start a training from them, give them"
+            " as --model.backbone_weights"
         )
     _load(network, origin, source)
 
@@ -51,7 +52,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
 
     Args:
         backbone: Changed in place; its normalisation is set to that of the weights.
-        source: As for `load_weights`, or torchvision's MobileNetV2 classifier, by name or as a file.
+        source: As for `load_weights`.
 
     Raises:
         InputError: As `load_weights`.
@@ -65,7 +66,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
 def _read(path: Path, module: nn.Module) -> _Origin:
     tensors = read_tensors(path)
     if is_torchvision(tensors):
-        state = _with_normalization(from_torchvision(tensors), "", IMAGENET_MEAN, IMAGENET_STD)
+        state = _with_normalization(from_torchvision(tensors), "backbone.", IMAGENET_MEAN, IMAGENET_STD)
         return _Origin(state, "torchvision's MobileNetV2 weights", "symmetric", 1e-5)
     if is_tf_ssdlite(tensors):
         state = from_tf_ssdlite(tensors, getattr(module, "num_classes", 0), 1e-3)

@@ -33,22 +33,23 @@ def is_torchvision(tensors: dict[str, Tensor]) -> bool:
 
 
 def from_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a torchvision MobileNetV2 to the names of `mbdet.backbones.MobileNetV2`; the classifier is left out."""
+    """Rename a torchvision MobileNetV2 to the names of a `Classifier` on `mbdet.backbones.MobileNetV2`."""
     nested = "features.1.conv.0.0.weight" in tensors
     first, rest = (NESTED_FIRST, NESTED) if nested else (FLAT_FIRST, FLAT)
     ends = {"0": "conv", "1": "bn"}
     state = {}
     for name, value in tensors.items():
-        if name.startswith("classifier."):
+        if name.startswith("classifier.1."):
+            state[f"logits.{name.removeprefix('classifier.1.')}"] = value
             continue
         match = KEY.fullmatch(name)
         if match is None:
-            state[name] = value  # an unknown name stays as it is and is reported as not fitting
+            state[f"backbone.{name}"] = value  # an unknown name is reported as not fitting
             continue
         index, part, kind = int(match[1]), match[2], match[3]
         if index in (0, 18):
             layer = f"{'stem' if index == 0 else 'last'}.{ends.get(part, part)}"
         else:
             layer = f"blocks.{index - 1}.{(first if index == 1 else rest).get(part, part)}"
-        state[f"{layer}.{kind}"] = value
+        state[f"backbone.{layer}.{kind}"] = value
     return state

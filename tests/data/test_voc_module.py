@@ -119,7 +119,7 @@ def test_a_real_epoch(real_data: Path) -> None:
             scores = np.full(len(boxes), 0.5, np.float32)
             evaluator.update(image_id, Detections(boxes, scores, batch.targets.labels[row][valid].numpy()))
     metrics = evaluator.compute()
-    assert len(evaluator.detections) == 87
+    assert len(evaluator.collected) == 87
     assert sum(values.objects for values in metrics.per_class.values()) == 1137
     # Not quite 1: of two cells with nearly the same box, VOC's rule of the best match finds one.
     assert [metrics.AP50, metrics.AP50_voc] == pytest.approx([1, 1], abs=0.02)

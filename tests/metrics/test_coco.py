@@ -195,7 +195,7 @@ def test_neither_order_nor_duplicates_count(generated: tuple[Path, dict[int, Det
         for image_id, found in (items + items[:3])[rank::2]:  # padded with images seen already
             evaluator.update(image_id, found)
     merged = CocoEvaluator(path)
-    for part in pickle.loads(pickle.dumps([evaluator.detections for evaluator in sharded])):
+    for part in pickle.loads(pickle.dumps([evaluator.collected for evaluator in sharded])):
         for image_id, found in part.items():
             merged.update(image_id, found)
 

@@ -244,7 +244,7 @@ def test_two_evaluations_merge_into_one() -> None:
     for rank, part in enumerate(parts):
         for image, own in (items + items[:1])[rank::2]:  # padded with an image seen already
             part.update(image, detections(own))
-        for image, own_detections in pickle.loads(pickle.dumps(part.detections)).items():
+        for image, own_detections in pickle.loads(pickle.dumps(part.collected)).items():
             merged.update(image, own_detections)
     assert merged.compute().to_json() == whole.compute().to_json()
     assert whole.compute().to_json()["AP50_voc"] > 0.1

@@ -48,6 +48,13 @@ def test_missing_keys_leave_their_panel_out(tmp_path: Path) -> None:
     assert not texts(path) & {"average precision", "learning rate"}
 
 
+def test_accuracy_of_a_classifier_has_its_panel(tmp_path: Path) -> None:
+    path = tmp_path / "curves.svg"
+    plot_history([{"top1": 0.5, "top5": 0.75}, {"top1": 0.25, "top5": 0.875}], path)
+    assert texts(path) >= {"accuracy", "top1", "top5", "best top1 0.5000 in epoch 0"}
+    assert "average precision" not in texts(path)
+
+
 def test_png_grows_with_its_panels(tmp_path: Path) -> None:
     heights = []
     for name, keys in (("one", {"lr"}), ("three", {"epoch", "train_loss", "AP", "lr"})):

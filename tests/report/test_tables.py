@@ -5,6 +5,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from mbdet.metrics.classification import ClassAccuracy, ClassificationMetrics
 from mbdet.metrics.coco import ClassMetrics, CocoMetrics
 from mbdet.metrics.voc import VocClassMetrics, VocMetrics
 from mbdet.report.tables import class_table, metrics_table
@@ -91,3 +92,19 @@ def test_voc_figures_stand_beside_those_of_coco() -> None:
     assert max(map(len, rows)) <= 80
     assert rows[0].split() == ["class", "AP", "AP50", "AR100", "AP50_voc07", "AP50_voc", "count"]
     assert rows[1].split() == ["aeroplane", "0000", "0.250", "0.500", "0.750", "0.625", "-", "262465"]
+
+
+def test_figures_of_a_classifier() -> None:
+    per_class = {
+        "cat": ClassAccuracy(0.5, 1.0, 4),
+        "dog": ClassAccuracy(0.75, 1.0, 4),
+        "owl": ClassAccuracy(NAN, NAN, 0),
+    }
+    classifier = ClassificationMetrics(0.625, 1.0, per_class)
+    assert [line.split() for line in lines(metrics_table(classifier))] == [["top1", "top5"], ["0.6250", "1.0000"]]
+    assert [line.split() for line in lines(class_table(classifier, "top1"))] == [
+        ["class", "top1", "top5", "count"],
+        ["dog", "0.750", "1.000", "4"],
+        ["cat", "0.500", "1.000", "4"],
+        ["owl", "-", "-", "0"],
+    ]

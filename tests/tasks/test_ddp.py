@@ -1,19 +1,34 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
+def figures_of(script: str, root: Path, devices: int, folder: Path) -> dict[str, Any]:
+    """Run a script of this folder on some processes."""
+    output = folder / f"{devices}.json"
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(root), str(devices), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    figures: dict[str, Any] = json.loads(output.read_text())
+    return figures
+
+
 def test_two_processes_give_the_figures_of_one(shapes: Path, tmp_path: Path) -> None:
-    figures = []
-    for devices in (1, 2):
-        output = tmp_path / f"{devices}.json"
-        script = str(Path(__file__).with_name("ddp_script.py"))
-        command = [sys.executable, script, str(shapes), str(devices), str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        figures.append(json.loads(output.read_text()))
-    assert figures[1] == figures[0]  # 5 images: the second process pads with one that the first has seen
-    assert figures[0]["AP"] == pytest.approx(0.5, abs=0.35)
+    one, two = (figures_of("ddp_script.py", shapes, devices, tmp_path) for devices in (1, 2))
+    assert two == one  # 5 images: the second process pads with one that the first has seen
+    assert one["AP"] == pytest.approx(0.5, abs=0.35)
+
+
+def test_two_processes_classify_like_one(image_folder: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(image_folder, tmp_path / "folders"))
+    (root / "val" / "square" / "1.png").unlink()  # 5 images, likewise
+    one, two = (figures_of("ddp_classification_script.py", root, devices, tmp_path) for devices in (1, 2))
+    assert two == one
+    assert [one["per_class"][name]["images"] for name in ("circle", "square", "triangle")] == [2, 1, 2]
+    assert 0.2 < one["top1"] < 0.9
+    assert one["top5"] == 1.0

@@ -1,4 +1,4 @@
-"""Detections and ground truth drawn into images, and images laid out as a sheet, with Pillow.
+"""Predictions and ground truth drawn into images, and images laid out as a sheet, with Pillow.
 
 Images are uint8 (H, W, 3) RGB; boxes are xyxy pixels of the image that they are drawn into.
 """
@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mbdet.runtime.types import Detections
+from mbdet.runtime.types import Classification, Detections
 
 _Colour = tuple[int, int, int]
 _Rectangle = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
 
 _BLACK: _Colour = (0, 0, 0)
 _WHITE: _Colour = (255, 255, 255)
+_RIGHT: _Colour = (0, 150, 60)
+_WRONG: _Colour = (205, 30, 30)
 
 
 def draw_detections(
@@ -56,6 +58,31 @@ def draw_detections(
         for box in _rectangles(ground_truth, canvas):
             _dashed_rectangle(pen, box, max(1, stroke // 2))
     _write_labels(canvas, pen, boxes, texts, colours)
+    return np.array(canvas)
+
+
+def draw_classification(
+    image: NDArray[np.uint8], found: Classification, class_names: Sequence[str], truth: int | None = None
+) -> NDArray[np.uint8]:
+    """Write the likeliest class and its probability at the top, such as "dog 87%", and the true class at the bottom.
+
+    Args:
+        image: (H, W, 3) RGB; left as it is.
+        found: Classes of this image; of none nothing is written.
+        class_names: K names, indexed by label. The font has Latin letters only.
+        truth: The label; both texts are then on green where it was found, and on red where not.
+
+    Returns:
+        A copy, (H, W, 3) RGB. The texts are as large as the width allows.
+    """
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    labels = found.labels[:1].tolist()
+    colour = _BLACK if truth is None else _RIGHT if labels == [truth] else _WRONG
+    for label, score in zip(labels, found.scores[:1].tolist(), strict=True):
+        _write_line(canvas, pen, f"{class_names[label]} {score:.0%}", colour, at_bottom=False)
+    if truth is not None:
+        _write_line(canvas, pen, f"is {class_names[truth]}", colour, at_bottom=True)
     return np.array(canvas)
 
 
@@ -136,6 +163,20 @@ def _write_labels(
         pen.text(
             (left + padding, top + padding - text_top), text, fill=_BLACK if luminance > 110 else _WHITE, font=font
         )
+
+
+def _write_line(canvas: Image.Image, pen: ImageDraw.ImageDraw, text: str, ground: _Colour, *, at_bottom: bool) -> None:
+    """Write one line in white on a strip at the left end of the upper or lower border."""
+    size = max(10, round(_scale(canvas) / 14))
+    length = ImageFont.load_default(size=size).getlength(text)
+    size = max(6, min(size, int(size * 0.95 * canvas.width / length)))
+    font = ImageFont.load_default(size=size)
+    _, text_top, _, text_bottom = font.getbbox("Mg")
+    padding = max(1, size // 6)
+    height = math.ceil(text_bottom - text_top) + 2 * padding
+    top = canvas.height - height if at_bottom else 0
+    pen.rectangle((0, top, math.ceil(font.getlength(text)) + 2 * padding, top + height - 1), fill=ground)
+    pen.text((padding, top + padding - text_top), text, fill=_WHITE, font=font)
 
 
 def _overlap(one: _Rectangle, other: _Rectangle) -> bool:

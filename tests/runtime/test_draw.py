@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mbdet.report.draw import contact_sheet, draw_detections
-from mbdet.runtime.types import Detections
+from mbdet.runtime.draw import contact_sheet, draw_classification, draw_detections
+from mbdet.runtime.types import Classification, Detections
 
 NAMES = [f"class {number}" for number in range(80)]
 NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
@@ -169,3 +169,41 @@ def test_real_image(real_data: Path) -> None:
     found = detections([[20, 30, 200, 210]], [0.6], [3])
     assert (draw_detections(image, found, NAMES, 0.5) != image).any()
     np.testing.assert_array_equal(image, before)
+
+
+def classified(label: int, score: float) -> Classification:
+    return Classification(np.array([score, 0.01], np.float32), np.array([label, 79], np.int64))
+
+
+def test_a_class_stands_at_the_top_and_the_truth_at_the_bottom() -> None:
+    image = grey(224, 224)
+    alone = changed(draw_classification(image, classified(3, 0.87), NAMES))
+    assert alone[:40].any()
+    assert not alone[60:].any()
+    assert not changed(image).any()
+    both = draw_classification(image, classified(3, 0.87), NAMES, truth=5)
+    assert changed(both)[:40].any()
+    assert changed(both)[-40:].any()
+    assert not changed(both)[60:-60].any()
+
+
+def test_the_ground_tells_right_from_wrong() -> None:
+    for label, channel in ((5, 1), (4, 0)):
+        drawn = draw_classification(grey(100, 100), classified(label, 0.5), NAMES, truth=5)
+        assert drawn[0, 0].argmax() == drawn[-1, 0].argmax() == channel  # green, red
+
+
+def test_only_the_likeliest_class_is_written() -> None:
+    other = Classification(np.array([0.87, 0.2], np.float32), np.array([3, 7], np.int64))
+    image = grey(100, 200)
+    one = draw_classification(image, classified(3, 0.87), NAMES)
+    np.testing.assert_array_equal(draw_classification(image, other, NAMES), one)
+    nothing = Classification(np.zeros(0, np.float32), np.zeros(0, np.int64))
+    np.testing.assert_array_equal(draw_classification(image, nothing, NAMES), image)
+
+
+def test_text_fits_small_images_and_long_names() -> None:
+    drawn = draw_classification(grey(48, 64), classified(0, 0.5), ["bull mastiff"])
+    columns = np.flatnonzero((drawn[:, :, 0] > 200).any(axis=0))  # letters are white
+    assert columns.max() < 63
+    assert draw_classification(grey(8, 8), classified(0, 0.5), ["x" * 200]).shape == (8, 8, 3)

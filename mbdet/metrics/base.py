@@ -1,0 +1,41 @@
+"""What every evaluation promises, whatever is evaluated."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
+
+Found_contra = TypeVar("Found_contra", contravariant=True)
+
+
+class Metrics(Protocol):
+    """Figures of one evaluation, as attributes under the names of `to_json`.
+
+    Attributes:
+        headline: Names of the figures that a training logs.
+    """
+
+    headline: ClassVar[tuple[str, ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures under their names, and `per_class` with the same for every class, undefined ones None."""
+
+
+class Evaluator(Protocol[Found_contra]):
+    """Collects what was found in each image of a split and scores it.
+
+    Attributes:
+        collected: What has been collected, by image, plain and picklable. Clear it to evaluate again; several processes
+            merge by uniting theirs, so that an image that two of them have seen counts once.
+        results_name: What `results` holds, as a noun for file names.
+    """
+
+    collected: dict[int, Any]
+    results_name: ClassVar[str]
+
+    def update(self, image_id: int, found: Found_contra, /) -> None:
+        """Take what was found in one image, in place of any taken for it before."""
+
+    def results(self) -> Sequence[Mapping[str, Any]]:
+        """Return all that was collected as records ready for `json.dump`."""
+
+    def compute(self) -> Metrics:
+        """Score what was collected over the images it was collected for."""

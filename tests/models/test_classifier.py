@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch import nn
+
+from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
+from mbdet.cost import count_madds, count_parameters
+from mbdet.models import Classifier
+
+
+@pytest.mark.parametrize(
+    ("make", "hidden", "parameters", "madds"),
+    [
+        # slim's README, with batch norms counted and 1000 classes
+        (lambda: MobileNetV1(), None, 4_231_976, 568_740_352),
+        (lambda: MobileNetV1(0.25), None, 470_072, 41_030_000),
+        (lambda: MobileNetV2(), None, 3_504_872, 300_770_000),
+        (lambda: MobileNetV2(0.35), None, 1_677_128, 59_290_000),
+        (lambda: MobileNetV3("large"), 1280, 5_483_032, 216_590_000),
+        (lambda: MobileNetV3("large", width_mult=0.75), 1280, 3_993_528, 154_560_000),
+        (lambda: MobileNetV3("large", minimalistic=True), 1280, 3_924_288, 209_140_000),
+        (lambda: MobileNetV3("small"), 1024, 2_542_856, 56_510_000),
+        (lambda: MobileNetV3("small", minimalistic=True), 1024, 2_044_736, 52_290_000),
+    ],
+)
+def test_cost_of_the_papers_classifiers(make: type[Backbone], hidden: int | None, parameters: int, madds: int) -> None:
+    with torch.device("meta"):
+        network = Classifier(make(), 1000, hidden_channels=hidden)
+        images = torch.zeros(1, 3, 224, 224)
+    assert count_parameters(network) == parameters
+    assert count_madds(network, images) == pytest.approx(madds, rel=2e-4)
+
+
+def test_logits_are_linear_in_the_mean_of_the_map() -> None:
+    torch.manual_seed(0)
+    network = Classifier(MobileNetV2(0.35), 7).eval()
+    images = torch.randint(256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        features = network.backbone(images)["c5"]
+        expected = nn.functional.adaptive_avg_pool2d(features, 1).flatten(1) @ network.logits.weight.T
+        torch.testing.assert_close(network(images), expected)
+
+
+def test_names_and_initialisation() -> None:
+    torch.manual_seed(0)
+    network = Classifier(MobileNetV2(0.35), 50, hidden_channels=1024)
+    heads = {name: value for name, value in network.state_dict().items() if not name.startswith("backbone.")}
+    assert list(heads) == ["hidden.weight", "hidden.bias", "logits.weight", "logits.bias"]
+    assert heads["logits.weight"].shape == (50, 1024)
+    for layer in ("hidden", "logits"):
+        assert heads[f"{layer}.weight"].std() == pytest.approx(0.01, rel=0.05)
+        assert not heads[f"{layer}.bias"].any()
+    without = Classifier(MobileNetV2(0.35), 5).state_dict()
+    assert [name for name in without if not name.startswith("backbone.")] == ["logits.weight", "logits.bias"]
+
+
+@pytest.mark.parametrize(("hidden_act", "expected"), [("hard_swish", -1 / 3), ("relu", 0.0)])
+def test_activation_of_the_hidden_layer(hidden_act: str, expected: float) -> None:
+    network = Classifier(MobileNetV2(0.35), 1, hidden_channels=1, hidden_act=hidden_act).eval()
+    with torch.no_grad():
+        network.hidden.weight.zero_()
+        network.hidden.bias.fill_(-1.0)  # h-swish(-1) is -1 * 2 / 6
+        network.logits.weight.fill_(1.0)
+        logits = network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert logits.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 96), (97, 131), (224, 160)])
+def test_any_size_of_images(size: tuple[int, int]) -> None:
+    network = Classifier(MobileNetV2(0.35), 3).eval()
+    assert network(torch.zeros(2, 3, *size, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_same_meaning_in_training_and_evaluation_but_for_dropout() -> None:
+    torch.manual_seed(0)
+    network = Classifier(MobileNetV2(0.35), 3, dropout=0.0)
+    images = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
+    trained = network.train()(images)
+    assert trained.shape == (4, 3)
+    assert trained.requires_grad
+    network.dropout.p = 0.9
+    assert not torch.equal(network(images), network(images))
+    network.eval()
+    torch.testing.assert_close(network(images), network(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tap": "c6"}, "tap 'c6' is not a map of the backbone"),
+        ({"hidden_act": "swish"}, "hidden_act is 'swish'; it must be one of"),
+        ({"num_classes": 0}, "num_classes 0"),
+        ({"input_size": (0, 224)}, "input_size"),
+        ({"hidden_channels": 0}, "hidden_channels 0"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classifier(MobileNetV2(0.35), **{"num_classes": 3, **options})
+
+
+def test_width_of_the_head_follows_the_tap() -> None:
+    network = Classifier(MobileNetV2(0.35), 3, tap="c4").eval()
+    assert network.logits.in_features == network.backbone.specs["c4"].channels
+    assert network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 3)
