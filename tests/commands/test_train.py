@@ -17,7 +17,12 @@ SHAPES = str(CONFIGS / "ssdlite_v2_shapes.yaml")
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_trains_two_steps(
-    config: Path, coco80: Path, shapes: Path, voc: Callable[[Path, list[str]], Path], tmp_path: Path
+    config: Path,
+    coco80: Path,
+    shapes: Path,
+    voc: Callable[[Path, list[str]], Path],
+    image_folder: Path,
+    tmp_path: Path,
 ) -> None:
     content = yaml.safe_load(config.read_text())
     module = content["data"]["class_path"].rpartition(".")[2]
@@ -26,13 +31,14 @@ def test_every_config_trains_two_steps(
     elif module == "VocDataModule":
         names = content["data"]["init_args"]["class_names"]
         options = [f"--data.root={voc(tmp_path / 'voc', names)}", "--data.train_split=train", "--data.val_split=val"]
+    elif module == "ImageFolderDataModule":
+        options = [f"--data.root={image_folder}", "--model.network.num_classes=3"]
+        options += ["--data.input_size=[64,64]", "--model.network.input_size=[64,64]"]
     else:
         options = [f"--data.root={coco80}"]
     options += ["--data.batch_size=2", "--data.num_workers=0"]
     options += ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     options += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
-    if max(yaml.safe_load(config.read_text())["data"]["init_args"]["input_size"]) > 320:  # slow without a GPU
-        options += ["--data.input_size=[128,128]", "--model.network.input_size=[128,128]"]
     assert main(["train", str(config), "--run_dir", str(tmp_path / "run"), *options]) == 0
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 2
