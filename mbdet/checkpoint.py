@@ -14,11 +14,12 @@ from mbdet.predictor import PREDICTORS
 from mbdet.runtime.predictor import Predictor
 from mbdet.weights import load_weights
 from mbdet.weights.files import read_checkpoint
+from mbdet.weights.tf_checkpoint import is_tf_checkpoint
 
 
 def checkpoint_class_names(path: Path) -> tuple[str, ...] | None:
     """Return the class names that a checkpoint of ours holds, or None for any other file."""
-    if path.suffix != ".ckpt":
+    if path.suffix != ".ckpt" or is_tf_checkpoint(path):
         return None
     return tuple(cast(Sequence[str], read_checkpoint(path).get("class_names", ()))) or None
 
@@ -71,6 +72,8 @@ def check_same_network(path: Path, network: Mapping[str, object]) -> None:
     Raises:
         InputError: If an option that both name differs, such as the padding or the anchors.
     """
+    if is_tf_checkpoint(path):
+        return
     hyper_parameters = read_checkpoint(path).get("hyper_parameters")
     if not isinstance(hyper_parameters, Mapping):
         return

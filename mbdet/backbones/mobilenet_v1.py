@@ -56,6 +56,8 @@ class MobileNetV1(MobileNet):
     Args:
         width_mult: Scales every width, cut to a whole number (paper, section 3.3; slim's mobilenet_v1.py).
         min_channels: No width is smaller: 8 in slim, 16 in the TF Object Detection API.
+        last_channels: Of a 1x1 convolution after the blocks, which is then `c5`: 1024 in timm's mobilenetv1_100h, not
+            made narrower by a `width_mult` below 1. None, as in the paper, has none.
         output_stride: 32, or 16 or 8 to trade stride for dilation.
         padding: `symmetric` for PyTorch weights, `same` for TF weights.
         bn_eps: 1e-3 for TF's weights, 1e-5 for timm's.
@@ -69,6 +71,7 @@ class MobileNetV1(MobileNet):
         self,
         width_mult: float = 1.0,
         min_channels: int = 8,
+        last_channels: int | None = None,
         output_stride: int = 32,
         padding: Padding = "symmetric",
         bn_eps: float = 1e-3,
@@ -86,4 +89,5 @@ class MobileNetV1(MobileNet):
             blocks.append(DepthwiseSeparable(channels, width, config, stride, dilation))
             channels = width
         stem = ConvBNAct(3, stem_channels, config, kernel_size=3, stride=stem_stride)
-        super().__init__(stem, blocks, None, strides, mean, std)
+        last = None if last_channels is None else ConvBNAct(channels, int(last_channels * max(1.0, width_mult)), config)
+        super().__init__(stem, blocks, last, strides, mean, std)

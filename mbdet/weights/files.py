@@ -1,24 +1,30 @@
 """Reading weight files without running anything in them."""
 
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mbdet.errors import InputError
+from mbdet.weights.tf_checkpoint import is_tf_checkpoint, read_tf_checkpoint
+from mbdet.weights.tfjs import read_tfjs
+from mbdet.weights.tflite import read_tflite
 
-SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".ckpt")
+SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".tflite", ".json", ".ckpt")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the named tensors of a weight file.
 
     Args:
-        path: A safetensors file, an npz of plain arrays, a state dict or a checkpoint written by PyTorch or Lightning.
+        path: A safetensors file, an npz of plain arrays, a state dict or a checkpoint written by PyTorch or Lightning,
+            a TFLite file, the `model.json` of a TF.js model, or the prefix of a TF checkpoint's files.
 
     Returns:
         The tensors by name; of a checkpoint, its `state_dict`.
@@ -26,21 +32,68 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: If the file is missing, damaged, of another kind, or would have to run code to be read.
     """
+    if is_tf_checkpoint(path):
+        return read_tf_checkpoint(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file")
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: cannot read weights from {path.suffix or 'a file without suffix'}; use {SUFFIXES}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        match path.suffix:
+            case ".safetensors":
+                return load_file(path)
+            case ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+            case ".tflite":
+                return read_tflite(path)
+            case ".json":
+                return read_tfjs(path)
         return state_dict_of(read_checkpoint(path), path)
     except InputError:
         raise
     except Exception as error:  # the readers raise whatever the bytes lead them into
         raise InputError(f"{path}: damaged weight file ({_first_line(error)}); fetch or write it again") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the notes in a safetensors file; other files have none.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged weight file ({_first_line(error)}); fetch or write it again") from error
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Args:
+        tensors: By name.
+        metadata: Notes to keep in it.
+        path: The file; its folder is made.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({_first_line(error)})") from error
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, dict(metadata))
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be written ({_first_line(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Mapping[str, object]:

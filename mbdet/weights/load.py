@@ -1,110 +1,82 @@
 """Loading weights of any known origin into a network, completely or not at all."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD, Backbone, Normalize
+from mbdet.backbones.base import Backbone
 from mbdet.backbones.blocks import Padding, SameConv2d
 from mbdet.errors import InputError
-from mbdet.models import Network
-from mbdet.weights.files import read_tensors
-from mbdet.weights.mobilenet_v2 import from_torchvision, is_torchvision
+from mbdet.models import Detector
 from mbdet.weights.published import resolve
-from mbdet.weights.tf_object_detection import from_tf_ssdlite, is_tf_ssdlite
+from mbdet.weights.read import Weights, read_weights
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """A state dict in our names, and what the network must be like for it to mean the same."""
-
-    state: dict[str, Tensor]
-    name: str
-    padding: Padding | None = None
-    bn_eps: float | None = None
-
-
-def load_weights(network: Network, source: str | Path) -> None:
-    """Load all weights of a network.
+def load_weights(network: Detector, source: str | Path) -> None:
+    """Load all weights of a detector.
 
     Args:
         network: Changed in place; its normalisation is set to that of the weights.
-        source: A checkpoint, state dict, safetensors or npz file, or a published name; of mbdet, of
-            torchvision (the MobileNetV2 classifier) or of the TF Object Detection API (SSDLite on MobileNetV2).
+        source: A file, see `mbdet.weights.files.read_tensors`, or a published name; of mbdet, torchvision, timm, slim
+            or the TF Object Detection API.
 
     Raises:
         InputError: If the weights are not for this network, with the names that do not fit. The network is unchanged.
     """
-    path = resolve(str(source))
-    origin = _read(path, network)
+    weights = read_weights(resolve(str(source)), network.num_classes)
     heads = {name.partition(".")[0] for name in network.state_dict()} - {"backbone"}
-    if not any(name.partition(".")[0] in heads for name in origin.state):
+    if not any(name.partition(".")[0] in heads for name in weights.state):
         raise InputError(
-            f"{source}: {origin.name} are not those of a whole {network.kind}; to start a training from them, give them"
-            " as --model.backbone_weights"
+            f"{source}: {weights.name} are not those of a whole detector; to start a training from them, give them as"
+            " --model.backbone_weights"
         )
-    _load(network, origin, source)
+    _load(network, weights, source)
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     """Load a backbone's weights from a file of it alone or of any model that contains it.
 
     Args:
-        backbone: Changed in place; its normalisation is set to that of the weights.
+        backbone: Changed in place; its normalisation is set to that of the weights. If it ends before the last
+            convolution, that one's weights are left out.
         source: As for `load_weights`.
 
     Raises:
         InputError: As `load_weights`.
     """
-    path = resolve(str(source))
-    origin = _read(path, backbone)
-    inner = {name.removeprefix("backbone."): v for name, v in origin.state.items() if name.startswith("backbone.")}
-    _load(backbone, _Origin(inner or origin.state, origin.name, origin.padding, origin.bn_eps), source)
+    weights = read_weights(resolve(str(source)))
+    state = {n.removeprefix("backbone."): v for n, v in weights.state.items() if n.startswith("backbone.")}
+    state = state or weights.state
+    if not any(name.startswith("last.") for name in backbone.state_dict()):
+        state = {name: value for name, value in state.items() if not name.startswith("last.")}
+    _load(backbone, replace(weights, state=state), source)
 
 
-def _read(path: Path, module: nn.Module) -> _Origin:
-    tensors = read_tensors(path)
-    if is_torchvision(tensors):
-        state = _with_normalization(from_torchvision(tensors), "backbone.", IMAGENET_MEAN, IMAGENET_STD)
-        return _Origin(state, "torchvision's MobileNetV2 weights", "symmetric", 1e-5)
-    if is_tf_ssdlite(tensors):
-        state = from_tf_ssdlite(tensors, getattr(module, "num_classes", 0), 1e-3)
-        state = _with_normalization(state, "backbone.", TF_MEAN, TF_STD)
-        return _Origin(state, "weights of a TF SSDLite on MobileNetV2", "same", 1e-3)
-    # Lightning puts the attribute's name in front.
-    return _Origin({name.removeprefix("network."): value for name, value in tensors.items()}, "its weights")
-
-
-def _with_normalization(
-    state: dict[str, Tensor], prefix: str, mean: tuple[float, ...], std: tuple[float, ...]
-) -> dict[str, Tensor]:
-    buffers = Normalize(mean, std).state_dict()
-    return state | {f"{prefix}normalize.{name}": value for name, value in buffers.items()}
-
-
-def _load(module: nn.Module, origin: _Origin, source: str | Path) -> None:
+def _load(module: nn.Module, weights: Weights, source: str | Path) -> None:
     for name, needed, found in (
-        ("padding", origin.padding, _paddings(module)),
-        ("bn_eps", origin.bn_eps, _bn_eps(module)),
+        ("padding", weights.padding, paddings_of(module)),
+        ("bn_eps", weights.bn_eps, bn_eps_of(module)),
     ):
         if needed is not None and found != {needed}:
             listed = " and ".join(map(str, sorted(found)))
-            raise InputError(f"{source}: {origin.name} need {name}: {needed} throughout, the network has {listed}")
+            raise InputError(f"{source}: {weights.name} need {name}: {needed} throughout, the network has {listed}")
     expected = module.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # TF has none; nothing reads them
-    missing = sorted(set(expected) - set(origin.state) - counters)
-    unexpected = sorted(set(origin.state) - set(expected))
+    missing = sorted(set(expected) - set(weights.state) - counters)
+    unexpected = sorted(set(weights.state) - set(expected))
     shapes = [
         f"{name} is {tuple(value.shape)}, not {tuple(expected[name].shape)}"
-        for name, value in origin.state.items()
+        for name, value in weights.state.items()
         if name in expected and value.shape != expected[name].shape
     ]
     if missing or unexpected or shapes:
         wrong = [("missing", missing), ("not in the network", unexpected), ("of another shape", shapes)]
         listed = "; ".join(f"{len(names)} {what}: {_shorten(names)}" for what, names in wrong if names)
-        raise InputError(f"{source}: {origin.name} do not fit this network: {listed}. Check its config and num_classes")
-    module.load_state_dict(origin.state, strict=False)
+        raise InputError(
+            f"{source}: {weights.name} do not fit this network: {listed}. Check its config and num_classes"
+        )
+    module.load_state_dict(weights.state, strict=False)
 
 
 def _shorten(names: list[str], limit: int = 8) -> str:
@@ -112,10 +84,12 @@ def _shorten(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def _paddings(module: nn.Module) -> set[Padding]:
+def paddings_of(module: nn.Module) -> set[Padding]:
+    """Return how the strided convolutions of a network pad; a single way, if it was built consistently."""
     strided = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1)]
     return {"same" if isinstance(layer, SameConv2d) else "symmetric" for layer in strided}
 
 
-def _bn_eps(module: nn.Module) -> set[float]:
+def bn_eps_of(module: nn.Module) -> set[float]:
+    """Return the constants of a network's batch norms; a single one, if it was built consistently."""
     return {layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)}

@@ -1,63 +1,52 @@
 """Weights that others publish, by name."""
 
+import difflib
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 from urllib.error import URLError
 
 import torch
 
 from mbdet.errors import InputError
+from mbdet.weights.origin import PublishedWeights
+from mbdet.weights.published_google import GOOGLE
+from mbdet.weights.published_timm import TIMM_HUB
+from mbdet.weights.published_torchvision import TORCHVISION
 
-
-class PublishedWeights(NamedTuple):
-    """Where a weight file comes from and what it is."""
-
-    url: str
-    sha256: str  # the first digits, as in the file's name
-    licence: str
-    accuracy: str  # as published, with the data it was measured on
-
-
-PUBLISHED = {
-    "torchvision/mobilenet_v2.imagenet1k_v1": PublishedWeights(
-        url="https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
-        sha256="b0353104",
-        licence="BSD-3-Clause",
-        accuracy="ImageNet-1k top-1 71.878, top-5 90.286",
-    ),
-    "torchvision/mobilenet_v2.imagenet1k_v2": PublishedWeights(
-        url="https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth",
-        sha256="7ebf99e0",
-        licence="BSD-3-Clause",
-        accuracy="ImageNet-1k top-1 72.154, top-5 90.822",
-    ),
-}
+PUBLISHED: dict[str, PublishedWeights] = {**TORCHVISION, **TIMM_HUB, **GOOGLE}
 
 
 def resolve(source: str) -> Path:
     """Return the local file of a name or path, downloading it on first use.
 
     Args:
-        source: A name in `PUBLISHED`, or the path of a weight file.
+        source: A name in `PUBLISHED`, or the path of a weight file; of a TF checkpoint, its prefix.
 
     Returns:
         The file; a published one lies in PyTorch's hub folder (`TORCH_HOME`).
 
     Raises:
-        InputError: If it is neither, cannot be downloaded, or has the wrong checksum.
+        InputError: If it is neither, cannot be downloaded, or has the wrong checksum or none to check.
     """
     weights = PUBLISHED.get(source)
     if weights is None:
         path = Path(source).expanduser()
-        if not path.is_file():
-            raise InputError(f"{source}: no such weight file; published names are {', '.join(PUBLISHED)}")
+        if not path.is_file() and not Path(f"{path}.index").is_file():
+            close = difflib.get_close_matches(source, PUBLISHED, n=3)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise InputError(
+                f"{source}: no such weight file or published name; {hint}mbdet weights list shows all names"
+            )
         return path
+    if weights.sha256 is None:
+        raise InputError(
+            f"{source}: its publisher states no checksum, so it is not downloaded; fetch {weights.url} yourself and"
+            " give the file"
+        )
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if path.exists():
-        with path.open("rb") as file:
-            if not hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.sha256):
-                raise InputError(f"{path}: does not have checksum {weights.sha256}; remove it to fetch {source} again")
+        if not _sha256(path).startswith(weights.sha256):
+            raise InputError(f"{path}: does not have checksum {weights.sha256}; remove it to fetch {source} again")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:  # writes to a temporary file and moves it into place when the checksum is right
@@ -69,3 +58,14 @@ def resolve(source: str) -> Path:
         except RuntimeError as error:
             raise InputError(f"{source}: {weights.url} does not have checksum {weights.sha256}: {error}") from error
     return path
+
+
+def published_file(path: Path) -> PublishedWeights | None:
+    """Find out by its checksum which published file this is, whatever it is called; None if it is none."""
+    digest = _sha256(path)
+    return next((w for w in PUBLISHED.values() if w.sha256 and digest.startswith(w.sha256)), None)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

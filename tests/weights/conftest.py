@@ -1,8 +1,9 @@
 """Helpers for the tests of weight loading."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mbdet.backbones import Backbone
+from mbdet.backbones.blocks import ConvBNAct
 from mbdet.errors import InputError
 
 Save = Callable[[dict[str, Tensor], str], Path]
@@ -62,6 +65,45 @@ def coco_images(real_data: Path) -> Callable[[int], Tensor]:
     return read
 
 
+class Classifier(nn.Module):
+    """Pool, hidden layer if there is one, logits, under the names that published classifiers are mapped to."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, hidden: int | None = None, relu: bool = False) -> None:
+        super().__init__()
+        self.backbone, self.num_classes = backbone, num_classes
+        channels = backbone.specs["c5"].channels
+        self.hidden = nn.Identity() if hidden is None else nn.Linear(channels, hidden)
+        self.act = nn.Identity() if hidden is None else nn.ReLU() if relu else nn.Hardswish()
+        self.logits = nn.Linear(hidden or channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.logits(self.act(self.hidden(self.backbone(images)["c5"].mean((2, 3)))))
+        return out
+
+
+@pytest.fixture
+def classifier() -> type[Classifier]:
+    """Return the class of a network that classifies."""
+    return Classifier
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Return random pictures of an odd height and an even width, so that paddings differ."""
+    return torch.randint(256, (2, 3, 75, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise as their code does, mean and deviation being parts of 1."""
+    return (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+@pytest.fixture
+def normalise() -> Callable[[Tensor, Sequence[float], Sequence[float]], Tensor]:
+    """Return `normalised`."""
+    return normalised
+
+
 def randomise(network: nn.Module, seed: int) -> None:
     """Give every parameter and statistic of a network a random value of its own."""
     torch.manual_seed(seed)
@@ -86,3 +128,107 @@ def randomised() -> Callable[..., nn.Module]:
         return network.eval()
 
     return change
+
+
+class TFWriter:
+    """Collects arrays by their TF names.
+
+    Args:
+        style: `checkpoint` has variables, batch norms not folded; the others have constants with them folded: `frozen`
+            and `fused` as in graphs with plain and fused batch norms, `tflite` and `converted` as in TFLite files of
+            the older and the newer converter.
+    """
+
+    def __init__(self, style: str) -> None:
+        self.style = style
+        self.arrays: dict[str, Tensor] = {}
+
+    def conv_bn(self, name: str, layer: ConvBNAct) -> None:
+        """Write a convolution with its batch norm."""
+        conv, bn = layer.conv, layer.bn
+        depthwise = conv.groups > 1
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        scale = bn.weight.data / (bn.running_var + bn.eps).sqrt()
+        bias = bn.bias.data - bn.running_mean * scale
+        folded = conv.weight.data * scale.view(-1, 1, 1, 1)
+        plain = "depthwise_weights" if depthwise else "weights"
+        # The older converters enter slim's scope twice for what is no variable.
+        twice = name.replace("MobilenetV1|", "MobilenetV1|MobilenetV1|")
+        kernels = {
+            "checkpoint": {plain: conv.weight.data},
+            "frozen": {"depthwise_weights": conv.weight.data, "BatchNorm|batchnorm|mul": scale}
+            if depthwise
+            else {"Conv2D|merged_input": folded},
+            "fused": {"depthwise_weights": conv.weight.data, "BatchNorm|FusedBatchNorm|Scaled": scale}
+            if depthwise
+            else {"Conv2D|merged_input": folded},
+            "tflite": {plain: folded},
+            "converted": {f"BatchNorm|FusedBatchNormV3;{name}|depthwise;a": folded}
+            if depthwise
+            else {"Conv2D": folded},
+        }[self.style]
+        for part, value in kernels.items():
+            self.arrays[f"{name}|{part}"] = self.layout(value, depthwise) if value.ndim == 4 else value
+        if self.style == "checkpoint":
+            for part, value in (
+                ("gamma", bn.weight.data),
+                ("beta", bn.bias.data),
+                ("moving_mean", bn.running_mean),
+                ("moving_variance", bn.running_var),
+            ):
+                self.arrays[f"{name}|BatchNorm|{part}"] = value
+        else:
+            self.arrays[
+                {
+                    "frozen": f"{name}|BatchNorm|batchnorm|sub",
+                    "fused": f"{name}|BatchNorm|FusedBatchNorm|Offset",
+                    "tflite": f"{twice}|{'depthwise' if depthwise else 'convolution'}_bias",
+                    "converted": f"{name}|BatchNorm|FusedBatchNormV3",
+                }[self.style]
+            ] = bias
+
+    def conv(self, name: str, weight: Tensor, bias: Tensor) -> None:
+        """Write a convolution with a bias; `weight` (out, in) of a 1x1 or (out, in, h, w)."""
+        kernel, biases = {"tflite": ("weights", "Conv2D_bias"), "converted": ("Conv2D", "BiasAdd")}.get(
+            self.style, ("weights", "biases")
+        )
+        self.arrays[f"{name}|{kernel}"] = self.layout(weight if weight.ndim == 4 else weight[..., None, None], False)
+        self.arrays[f"{name}|{biases}"] = bias
+
+    def backbone(self, network: Any, generation: int, prefix: str) -> None:
+        """Write a MobileNet of ours."""
+        stem, last = ("Conv2d_0", "") if generation == 1 else ("Conv", "Conv_1")
+        self.conv_bn(f"{prefix}{stem}", network.stem)
+        if not isinstance(network.last, nn.Identity):
+            self.conv_bn(f"{prefix}{last}", network.last)
+        for index, block in enumerate(network.blocks):
+            if generation == 1:
+                self.conv_bn(f"{prefix}Conv2d_{index + 1}_depthwise", block.depthwise)
+                self.conv_bn(f"{prefix}Conv2d_{index + 1}_pointwise", block.pointwise)
+                continue
+            name = f"{prefix}expanded_conv{f'_{index}' if index else ''}"
+            for part in ("expand", "depthwise", "project"):
+                if isinstance(getattr(block, part), ConvBNAct):
+                    self.conv_bn(f"{name}|{part}", getattr(block, part))
+            if not isinstance(block.se, nn.Identity):
+                for part, gate in (("Conv", block.se.reduce), ("Conv_1", block.se.expand)):
+                    self.conv(f"{name}|squeeze_excite|{part}", gate.weight.data, gate.bias.data)
+
+    def layout(self, weight: Tensor, depthwise: bool) -> Tensor:
+        """Turn (out, in, h, w) into TF's order of axes."""
+        if self.style in ("tflite", "converted"):
+            return weight.permute((1, 2, 3, 0) if depthwise else (0, 2, 3, 1)).contiguous()
+        return weight.permute((2, 3, 0, 1) if depthwise else (2, 3, 1, 0)).contiguous()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what was written, each with memory of its own."""
+        return {
+            name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in self.arrays.items()
+        }
+
+
+@pytest.fixture
+def tf_writer() -> type[TFWriter]:
+    """Return `TFWriter`."""
+    return TFWriter

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
@@ -17,6 +18,7 @@ from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD
 from mbdet.errors import InputError
 from mbdet.models import SSDFPN, SSDLite
 from mbdet.weights import PUBLISHED, PublishedWeights, load_backbone_weights, load_weights
+from mbdet.weights.origin import TORCHVISION_V2
 
 Save = Callable[[dict[str, Tensor], str], Path]
 Refused = Callable[..., AbstractContextManager[None]]
@@ -67,7 +69,9 @@ def test_torchvision_weights_by_name(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     url = save(torchvision_weights, "v2.pth").as_uri()
-    monkeypatch.setitem(PUBLISHED, "torchvision/mobilenet_v2.imagenet1k_v1", PublishedWeights(url, "", "", ""))
+    monkeypatch.setitem(
+        PUBLISHED, "torchvision/mobilenet_v2.imagenet1k_v1", PublishedWeights(url, "", "", "", TORCHVISION_V2, "")
+    )
     network = MobileNetV2()
     load_backbone_weights(network, "torchvision/mobilenet_v2.imagenet1k_v1")
     torch.testing.assert_close(network.stem.conv.weight.data, torchvision_weights["features.0.0.weight"])
@@ -183,6 +187,14 @@ def test_half_precision_weights_load_as_the_network_is(save: Save) -> None:
     load_weights(second, save({name: value.half() for name, value in first.state_dict().items()}, "w.safetensors"))
     assert all(parameter.dtype == torch.float32 for parameter in second.parameters())
     torch.testing.assert_close(dict(second.named_parameters()), dict(first.named_parameters()), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("metadata", [{"padding": "valid"}, {"bn_eps": "small"}])
+def test_notes_that_make_no_sense(metadata: dict[str, str], tmp_path: Path, refused: Refused) -> None:
+    network = MobileNetV2(0.35)
+    save_file(network.state_dict(), tmp_path / "w.safetensors", metadata)
+    with refused(network, r"w\.safetensors: its metadata says .*(valid|small).*no padding or bn_eps"):
+        load_backbone_weights(network, tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("load", [load_weights, load_backbone_weights])

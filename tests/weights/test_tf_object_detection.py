@@ -1,8 +1,8 @@
-"""TF Object Detection API weights: against a forward pass of the bare arrays, and in the form of a checkpoint."""
+"""TF Object Detection API weights: against a forward pass of the bare arrays, and as TF's tools write them."""
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from mbdet.backbones import MobileNetV2
+from mbdet.backbones import MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.backbones.base import TF_MEAN, TF_STD
 from mbdet.backbones.blocks import ConvBNAct
-from mbdet.models import SSDLite
+from mbdet.models import SSD, SSDLite
+from mbdet.models.heads import SeparablePredictor
 from mbdet.ops import Postprocess
 from mbdet.types import DetectorOutput
 from mbdet.weights import load_backbone_weights, load_weights
-from mbdet.weights.tf_object_detection import UNUSED_COCO_IDS
+from mbdet.weights.coco_slots import UNUSED_COCO_IDS
 
 Images = Callable[[int], Tensor]
 Save = Callable[[dict[str, Tensor], str], Path]
 Refused = Callable[..., AbstractContextManager[None]]
+AsTF = Callable[..., dict[str, Tensor]]
 
 NET = "FeatureExtractor|MobilenetV2|"
+YX = [1, 0, 3, 2]  # from dx, dy, dw, dh to ty, tx, th, tw, and back
 USED_SLOTS = [slot for slot in range(91) if slot not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}]
 
 
@@ -156,44 +159,32 @@ def small_detector(num_classes: int = 90, **options: Any) -> SSDLite:
     ).eval()
 
 
-def tf_names(detector: SSDLite) -> Iterator[tuple[str, ConvBNAct]]:
-    """Name every convolution with batch norm as TF does."""
-    yield f"{NET}Conv", detector.backbone.stem
-    yield f"{NET}Conv_1", detector.backbone.last
-    for index, block in enumerate(detector.backbone.blocks):
-        for part in ("expand", "depthwise", "project") if index else ("depthwise", "project"):
-            yield f"{NET}expanded_conv{f'_{index}' if index else ''}|{part}", getattr(block, part)
-    for index, extra in enumerate(detector.extras):
-        width = extra.expand.conv.out_channels
-        yield f"{NET}layer_19_1_Conv2d_{index + 2}_1x1_{width // 2}", extra.reduce
-        yield f"{NET}layer_19_2_Conv2d_{index + 2}_3x3_s2_{width}_depthwise", extra.depthwise
-        yield f"{NET}layer_19_2_Conv2d_{index + 2}_3x3_s2_{width}", extra.expand
-    for heads, branch in ((detector.box_heads, "BoxEncodingPredictor"), (detector.class_heads, "ClassPredictor")):
-        for index, head in enumerate(heads):
-            yield f"BoxPredictor_{index}|{branch}_depthwise", head.depthwise
+@pytest.fixture
+def as_tf(tf_writer: Any) -> AsTF:
+    """Return a function that writes a detector as TF's tools do."""
 
+    def write(detector: SSDLite, style: str = "checkpoint", generation: int = 2, base: str = "layer_19") -> Any:
+        writer = tf_writer(style)
+        prefix = f"FeatureExtractor|MobilenetV{generation}|"
+        writer.backbone(detector.backbone, generation, prefix)
+        for index, extra in enumerate(detector.extras):
+            width = extra.expand.conv.out_channels
+            writer.conv_bn(f"{prefix}{base}_1_Conv2d_{index + 2}_1x1_{width // 2}", extra.reduce)
+            if isinstance(extra.depthwise, ConvBNAct):
+                writer.conv_bn(f"{prefix}{base}_2_Conv2d_{index + 2}_3x3_s2_{width}_depthwise", extra.depthwise)
+            writer.conv_bn(f"{prefix}{base}_2_Conv2d_{index + 2}_3x3_s2_{width}", extra.expand)
+        for heads, branch in ((detector.box_heads, "BoxEncodingPredictor"), (detector.class_heads, "ClassPredictor")):
+            for index, head in enumerate(heads):
+                if isinstance(head, SeparablePredictor):
+                    writer.conv_bn(f"BoxPredictor_{index}|{branch}_depthwise", head.depthwise)
+                weight, bias = head.last.weight.data, head.last.bias.data
+                if branch == "BoxEncodingPredictor":
+                    weight = weight.view(-1, 4, *weight.shape[1:])[:, YX].flatten(0, 1)
+                    bias = bias.view(-1, 4)[:, YX].flatten()
+                writer.conv(f"BoxPredictor_{index}|{branch}", weight, bias)
+        return writer.tensors()
 
-def as_tf_checkpoint(detector: SSDLite) -> dict[str, Tensor]:
-    """Write a detector as TF's training checkpoints do, batch norms not folded."""
-    arrays = {}
-    for name, layer in tf_names(detector):
-        weight = layer.conv.weight.data
-        if layer.conv.groups > 1:
-            arrays[f"{name}|depthwise_weights"] = weight.permute(2, 3, 0, 1)
-        else:
-            arrays[f"{name}|weights"] = weight.permute(2, 3, 1, 0)
-        arrays[f"{name}|BatchNorm|gamma"] = layer.bn.weight.data
-        arrays[f"{name}|BatchNorm|beta"] = layer.bn.bias.data
-        arrays[f"{name}|BatchNorm|moving_mean"] = layer.bn.running_mean
-        arrays[f"{name}|BatchNorm|moving_variance"] = layer.bn.running_var
-    for heads, branch in ((detector.box_heads, "BoxEncodingPredictor"), (detector.class_heads, "ClassPredictor")):
-        for index, head in enumerate(heads):
-            weight, bias = head.pointwise.weight.data[..., 0, 0], head.pointwise.bias.data
-            if branch == "BoxEncodingPredictor":
-                weight, bias = weight.view(-1, 4, weight.shape[1])[:, [1, 0, 3, 2]], bias.view(-1, 4)[:, [1, 0, 3, 2]]
-            arrays[f"BoxPredictor_{index}|{branch}|weights"] = weight.flatten(0, -2).T[None, None]
-            arrays[f"BoxPredictor_{index}|{branch}|biases"] = bias.flatten()
-    return {name: value.contiguous() for name, value in arrays.items()}
+    return write
 
 
 @pytest.fixture
@@ -204,19 +195,21 @@ def source(randomised: Callable[..., SSDLite]) -> SSDLite:
 
 @pytest.mark.parametrize(("num_classes", "slots"), [(90, list(range(91))), (80, USED_SLOTS)])
 @torch.no_grad()
-def test_checkpoints(num_classes: int, slots: list[int], source: SSDLite, save: Save) -> None:
+def test_checkpoints(num_classes: int, slots: list[int], source: SSDLite, save: Save, as_tf: AsTF) -> None:
     detector = small_detector(num_classes)
-    load_weights(detector, save(as_tf_checkpoint(source), "w.npz"))
+    load_weights(detector, save(as_tf(source), "w.npz"))
     images = torch.randint(256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     expected, found = source(images), detector(images)
     torch.testing.assert_close(found.box_deltas, expected.box_deltas)
     torch.testing.assert_close(found.class_logits, expected.class_logits[..., slots])
 
 
-def test_checkpoints_with_other_classes_keep_all_slots(randomised: Callable[..., SSDLite], save: Save) -> None:
+def test_checkpoints_with_other_classes_keep_all_slots(
+    randomised: Callable[..., SSDLite], save: Save, as_tf: AsTF
+) -> None:
     """Only COCO's 91 slots have holes."""
     source, detector = randomised(small_detector(80)), small_detector(80)
-    load_weights(detector, save(as_tf_checkpoint(source), "w.npz"))
+    load_weights(detector, save(as_tf(source), "w.npz"))
     torch.testing.assert_close(dict(detector.named_parameters()), dict(source.named_parameters()))
 
 
@@ -235,11 +228,11 @@ def test_checkpoints_with_other_classes_keep_all_slots(randomised: Callable[...,
     ],
 )
 def test_weights_for_another_network(
-    options: dict[str, Any], match: str, source: SSDLite, save: Save, refused: Refused
+    options: dict[str, Any], match: str, source: SSDLite, save: Save, as_tf: AsTF, refused: Refused
 ) -> None:
     detector = small_detector(**options)
-    with refused(detector, rf"w\.npz: weights of a TF SSDLite on MobileNetV2 .*{match}"):
-        load_weights(detector, save(as_tf_checkpoint(source), "w.npz"))
+    with refused(detector, rf"w\.npz: weights of a TF SSD on MobileNetV2 .*{match}"):
+        load_weights(detector, save(as_tf(source), "w.npz"))
 
 
 @pytest.mark.parametrize(
@@ -251,10 +244,73 @@ def test_weights_for_another_network(
     ],
 )
 def test_weights_that_are_not_complete(
-    change: Callable[[dict[str, Tensor]], object], match: str, source: SSDLite, save: Save, refused: Refused
+    change: Callable[[dict[str, Tensor]], object],
+    match: str,
+    source: SSDLite,
+    save: Save,
+    as_tf: AsTF,
+    refused: Refused,
 ) -> None:
-    arrays = as_tf_checkpoint(source)
+    arrays = as_tf(source)
     change(arrays)
     detector = small_detector()
     with refused(detector, match):
         load_weights(detector, save(arrays, "w.npz"))
+
+
+GENERATIONS = {
+    1: (lambda: MobileNetV1(0.25, padding="same"), "Conv2d_13_pointwise"),
+    2: (lambda: MobileNetV2(0.35, scale_last=True, padding="same", bn_eps=1e-3), "layer_19"),
+    3: (lambda: MobileNetV3("small", width_mult=0.5, reduced_tail="detection", padding="same"), "layer_13"),
+}
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("style", ["checkpoint", "frozen", "fused", "tflite", "converted"])
+@torch.no_grad()
+def test_every_generation_in_every_form(
+    style: str, generation: int, randomised: Callable[..., SSDLite], save: Save, as_tf: AsTF
+) -> None:
+    backbone, base = GENERATIONS[generation]
+    options: dict[str, Any] = {"padding": "same", "extra_channels": (48, 32, 32, 16)}
+    source = randomised(SSDLite(backbone(), 90, (64, 64), **options))
+    detector = SSDLite(backbone(), 80, (64, 64), **options).eval()
+    load_weights(detector, save(as_tf(source, style, generation, base), "w.npz"))
+    images = torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    source.backbone.normalize.mean[:], source.backbone.normalize.std[:] = 127.5, 127.5
+    expected, found = source(images), detector(images)
+    torch.testing.assert_close(found.box_deltas, expected.box_deltas, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.class_logits, expected.class_logits[..., USED_SLOTS], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("generation", "predictor", "extra"), [(1, "conv1", "conv"), (2, "conv3", "separable"), (2, "conv1", "conv")]
+)
+@pytest.mark.parametrize("style", ["checkpoint", "frozen", "converted"])
+@torch.no_grad()
+def test_plain_ssd(
+    style: str,
+    generation: int,
+    predictor: str,
+    extra: str,
+    randomised: Callable[..., SSD],
+    save: Save,
+    as_tf: AsTF,
+    refused: Refused,
+) -> None:
+    """ssd_mobilenet_v1_coco and ssd_mobilenet_v2_coco."""
+    backbone, base = GENERATIONS[generation]
+    options: dict[str, Any] = {"padding": "same", "extra_channels": (48, 32)}
+    kind: dict[str, Any] = {"predictor": predictor, "extra": extra}
+    source = randomised(SSD(backbone(), 90, (64, 64), **kind, **options))
+    path = save(as_tf(source, style, generation, base), "w.npz")
+    lite = SSDLite(backbone(), 90, (64, 64), **options)
+    with refused(lite, r"missing: box_heads\.0\.depthwise"):
+        load_weights(lite, path)
+    detector = SSD(backbone(), 90, (64, 64), **kind, **options).eval()
+    load_weights(detector, path)
+    images = torch.randint(256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    source.backbone.normalize.mean[:], source.backbone.normalize.std[:] = 127.5, 127.5
+    expected, found = source(images), detector(images)
+    torch.testing.assert_close(found.box_deltas, expected.box_deltas, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.class_logits, expected.class_logits, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,92 @@
+"""Reading weights of any known origin, in our names."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from mbdet.backbones.base import Normalize
+from mbdet.backbones.blocks import Padding
+from mbdet.errors import InputError
+from mbdet.weights import tf_mobilenet, tf_object_detection, timm_mobilenet, torchvision_mobilenet, torchvision_ssdlite
+from mbdet.weights.files import read_metadata, read_tensors
+from mbdet.weights.origin import Origin, Tensors
+
+# In this order: a detector holds its backbone's names too.
+ORIGINS: tuple[Origin, ...] = (
+    *torchvision_ssdlite.ORIGINS,
+    *torchvision_mobilenet.ORIGINS,
+    *timm_mobilenet.ORIGINS,
+    *tf_object_detection.ORIGINS,
+    *tf_mobilenet.ORIGINS,
+)
+
+
+OWN = "its weights"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors in our names, and what a network must be like for them to mean the same.
+
+    Args:
+        state: The tensors, the normalisation among them.
+        name: Whose they are, as a plural.
+        padding: Of the network; None if nobody wrote it down.
+        bn_eps: Likewise.
+    """
+
+    state: Tensors
+    name: str
+    padding: Padding | None = None
+    bn_eps: float | None = None
+
+    def normalization(self, name: str) -> list[float] | None:
+        """Return the RGB `mean` or `std` in [0, 255], if the weights hold one."""
+        value = self.state.get(f"backbone.normalize.{name}", self.state.get(f"normalize.{name}"))
+        return None if value is None else [round(x, 3) for x in value.flatten().tolist()]
+
+
+def read_weights(path: Path, num_classes: int = 0) -> Weights:
+    """Read a file and give its tensors our names.
+
+    Args:
+        path: A weight file, see `read_tensors`.
+        num_classes: K of the network that they are for, see `Origin.convert`.
+
+    Raises:
+        InputError: If the file cannot be read, or is known not to fit any network of ours.
+    """
+    tensors = read_tensors(path)
+    for origin in ORIGINS:
+        if origin.recognise(tensors):
+            convention = origin.convention(path)
+            try:
+                state = origin.convert(tensors, num_classes)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
+            normalize = Normalize(convention.mean, convention.std).state_dict()
+            state |= {f"backbone.normalize.{name}": value for name, value in normalize.items()}
+            return Weights(state, origin.name, convention.padding, convention.bn_eps)
+    # Ours. Lightning puts the attribute's name in front.
+    state = {name.removeprefix("network."): value for name, value in tensors.items()}
+    metadata = read_metadata(path)
+    padding, bn_eps = metadata.get("padding"), metadata.get("bn_eps")
+    try:
+        if padding not in (*get_args(Padding), None):
+            raise ValueError(padding)
+        return Weights(state, OWN, cast(Padding | None, padding), None if bn_eps is None else float(bn_eps))
+    except ValueError as error:
+        raise InputError(f"{path}: its metadata says {error}, which is no padding or bn_eps; write it again") from error
+
+
+def places(weights: Weights) -> Tensors:
+    """Return the tensors that have a place in a network of ours; what is left of others' names has none."""
+    return {name: value for name, value in weights.state.items() if re.fullmatch(r"[a-z_]+(\.\w+)+", name)}
+
+
+def notes(weights: Weights) -> dict[str, str]:
+    """Return what `read_weights` needs to know of a file in our names, as its metadata."""
+    pairs: dict[str, object] = {"origin": weights.name, "padding": weights.padding, "bn_eps": weights.bn_eps}
+    pairs |= {name: weights.normalization(name) for name in ("mean", "std")}
+    return {name: str(value) for name, value in pairs.items() if value is not None}
