@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "score a model, or a file of results, on a data set",
     "export": "write a trained model as a file for the device",
     "predict": "draw what a model finds in pictures",
+    "weights": "list published weights, show and convert weight files",
     "cost": "count parameters, multiply-adds, memory and bytes of a model",
 }
 

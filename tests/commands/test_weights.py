@@ -1,0 +1,139 @@
+"""Listing, showing and converting weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision.models import mobilenet_v2
+
+from mbdet.backbones import MobileNetV2
+from mbdet.cli import main
+from mbdet.errors import InputError
+from mbdet.models import SSDLite
+from mbdet.weights import PUBLISHED, load_backbone_weights, load_weights
+
+CONFIG = str(Path(__file__).parents[2] / "configs" / "ssdlite_v2_300_tf_coco.yaml")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return torchvision's MobileNetV2 with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "v2.pth"
+    torch.manual_seed(0)
+    torch.save(mobilenet_v2(num_classes=3).state_dict(), path)
+    return path
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line and not line.startswith(" ")] == list(PUBLISHED)
+    entry = lines.index("timm/tf_mobilenetv3_small_100.in1k")
+    assert "MobileNetV3('small'); padding same, bn_eps 0.001" in lines[entry + 1]
+    assert "mean 127.5 127.5 127.5, std 127.5 127.5 127.5" in lines[entry + 2]
+    assert "(37f49e2b)" in lines[entry + 5]
+    assert sum("to be fetched by hand" in line for line in lines) == sum(w.sha256 is None for w in PUBLISHED.values())
+
+
+def test_show(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "show", str(published)]) == 0
+    out = capsys.readouterr().out
+    assert "v2.pth: torchvision's MobileNetV2 weights\n  padding: symmetric\n  bn_eps: 1e-05\n" in out
+    assert "mean: [123.675, 116.28, 103.53]" in out
+    assert "backbone.blocks.0.depthwise.conv.weight" in out
+    assert "(32, 1, 3, 3)" in out
+    assert out.index("backbone.blocks.9.expand") < out.index("backbone.blocks.10.expand")
+
+
+def test_convert(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "new" / "v2.safetensors"
+    assert main(["weights", "convert", str(published), str(output)]) == 0
+    assert "from torchvision's MobileNetV2 weights" in capsys.readouterr().out
+    assert list(output.parent.iterdir()) == [output]
+    with safe_open(output, "pt") as file:
+        assert file.metadata() == {
+            "origin": "torchvision's MobileNetV2 weights",
+            "padding": "symmetric",
+            "bn_eps": "1e-05",
+            "mean": "[123.675, 116.28, 103.53]",
+            "std": "[58.395, 57.12, 57.375]",
+        }
+    expected, found = MobileNetV2(), MobileNetV2()
+    load_backbone_weights(expected, published)
+    load_backbone_weights(found, output)
+    torch.testing.assert_close(dict(found.state_dict()), dict(expected.state_dict()), rtol=0, atol=0)
+    assert load_file(output)["logits.bias"].shape == (3,)
+
+
+def test_what_was_converted_keeps_its_needs(published: Path, tmp_path: Path) -> None:
+    output = tmp_path / "v2.safetensors"
+    assert main(["weights", "convert", str(published), str(output)]) == 0
+    with pytest.raises(InputError, match=r"need padding: symmetric"):
+        load_backbone_weights(MobileNetV2(padding="same"), output)
+    with pytest.raises(InputError, match=r"need bn_eps: 1e-05"):
+        load_backbone_weights(MobileNetV2(bn_eps=1e-3), output)
+
+
+def test_convert_with_a_config(tmp_path: Path) -> None:
+    """The network's own names and slots, and what it was built with."""
+    network = SSDLite(MobileNetV2(scale_last=True, padding="same", bn_eps=1e-3), 80, (300, 300), padding="same")
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    output = tmp_path / "out.safetensors"
+    assert main(["weights", "convert", str(tmp_path / "w.pth"), str(output), "--config", CONFIG]) == 0
+    again = SSDLite(MobileNetV2(scale_last=True, padding="same", bn_eps=1e-3), 80, (300, 300), padding="same")
+    load_weights(again, output)
+    torch.testing.assert_close(dict(again.state_dict()), dict(network.state_dict()), rtol=0, atol=0)
+    with safe_open(output, "pt") as file:
+        assert file.metadata()["padding"] == "same"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "no.pth"], "no.pth: no such weight file or published name"),
+        (["show", "google/v3-large_224_1.0_float"], "states no checksum, so it is not downloaded; fetch https://"),
+        (["convert", "V2", "out.pth"], "out.pth: a safetensors file is called something.safetensors"),
+        (["convert", "OTHER", "out.safetensors"], "other.pth: not weights of a network that mbdet knows"),
+        (["convert", "V2", "out.safetensors", "--config", CONFIG], "are not those of a whole detector"),
+        (["convert", "V2", "/dev/null/out.safetensors"], "out.safetensors: cannot be written"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str],
+    message: str,
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    paths = {"V2": str(published), "OTHER": str(tmp_path / "other.pth")}
+    assert main(["weights", *(paths.get(argument, argument) for argument in arguments)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_interrupted_write_leaves_the_old_file(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "v2.safetensors"
+    output.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("mbdet.weights.files.save_file", fail)
+    assert main(["weights", "convert", str(published), str(output)]) == 2
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_what_has_no_place_is_left_out(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = real_data / "weights" / "deeplabv3_mnv2_pascal_trainval.npz"
+    assert main(["weights", "convert", str(source), str(tmp_path / "backbone.safetensors")]) == 0
+    assert "left out, as they have no place in a network of ours: " in capsys.readouterr().out
+    load_backbone_weights(
+        MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), tmp_path / "backbone.safetensors"
+    )
