@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.errors import InputError
+from mbdet.models import Classifier
 
 LEVELS = ("c3", "c4", "c5")
 
@@ -28,26 +29,12 @@ MODELS = {
 }
 
 
-class TimmModel(nn.Module):
-    """What timm expects of every model.
+class TimmClassifier(Classifier):
+    """A classifier with the methods of timm's.
 
     Args:
-        backbone: Gives the maps.
+        backbone: Gives the map.
         config: What timm's data loaders ask for.
-    """
-
-    def __init__(self, backbone: Backbone, config: dict[str, Any]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.pretrained_cfg = self.default_cfg = config  # older code asks for the latter
-
-
-class TimmClassifier(TimmModel):
-    """A backbone with pool and logits, with the methods of timm's classifiers.
-
-    Args:
-        backbone: See `TimmModel`.
-        config: See `TimmModel`.
         num_classes: K; 0 leaves the logits out.
         hidden_channels: Width of a layer between pool and dropout with hard-swish, if there is one.
         drop_rate: Dropout before the logits.
@@ -61,17 +48,12 @@ class TimmClassifier(TimmModel):
         hidden_channels: int | None,
         drop_rate: float,
     ) -> None:
-        super().__init__(backbone, config)
+        super().__init__(backbone, max(1, num_classes), hidden_channels=hidden_channels, dropout=drop_rate)
+        self.pretrained_cfg = self.default_cfg = config  # older code asks for the latter
         self.num_features = backbone.specs["c5"].channels
         self.head_hidden_size = hidden_channels or self.num_features
-        self.hidden = nn.Identity() if hidden_channels is None else nn.Linear(self.num_features, hidden_channels)
-        self.act = nn.Identity() if hidden_channels is None else nn.Hardswish()
-        self.dropout = nn.Dropout(drop_rate)
-        self.reset_classifier(num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) RGB in [0, 255] to logits (B, K)."""
-        return self.forward_head(self.forward_features(images))
+        if num_classes == 0:
+            self.reset_classifier(0)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return the map `c5` (B, num_features, h, w)."""
@@ -93,12 +75,12 @@ class TimmClassifier(TimmModel):
         self.logits = nn.Linear(self.head_hidden_size, num_classes) if num_classes > 0 else nn.Identity()
 
 
-class TimmFeatures(TimmModel):
+class TimmFeatures(nn.Module):
     """A backbone as timm's `features_only` networks: a list of maps, described by `feature_info`.
 
     Args:
-        backbone: See `TimmModel`.
-        config: See `TimmModel`.
+        backbone: Gives the maps.
+        config: What timm's data loaders ask for.
         out_indices: Which of `c3`, `c4` and `c5` to return, negative ones counted from the end.
 
     Raises:
@@ -108,7 +90,9 @@ class TimmFeatures(TimmModel):
     def __init__(self, backbone: Backbone, config: dict[str, Any], out_indices: Sequence[int]) -> None:
         from timm.models import FeatureInfo
 
-        super().__init__(backbone, config)
+        super().__init__()
+        self.backbone = backbone
+        self.pretrained_cfg = self.default_cfg = config
         if not all(-len(LEVELS) <= index < len(LEVELS) for index in out_indices):
             raise InputError(
                 f"out_indices are {tuple(out_indices)}; mbdet's backbones give 3 maps: 0, 1 and 2 are strides 8, 16, 32"
@@ -145,7 +129,7 @@ def register_with_timm() -> None:
             timm.models.register_model(entrypoint(name, model))
 
 
-def entrypoint(name: str, model: Model) -> Callable[..., TimmModel]:
+def entrypoint(name: str, model: Model) -> Callable[..., TimmClassifier | TimmFeatures]:
     """Return the function that `timm.create_model` calls.
 
     Args:
@@ -165,7 +149,7 @@ def entrypoint(name: str, model: Model) -> Callable[..., TimmModel]:
         out_indices: Sequence[int] = (0, 1, 2),
         output_stride: int = 32,
         width_mult: float = 1.0,
-    ) -> TimmModel:
+    ) -> TimmClassifier | TimmFeatures:
         """Build a classifier or a feature extractor with random weights.
 
         Args:

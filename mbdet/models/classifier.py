@@ -31,6 +31,7 @@ class Classifier(Network):
     """
 
     kind = "classifier"
+    logits: nn.Module
 
     def __init__(
         self,

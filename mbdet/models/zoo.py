@@ -23,7 +23,15 @@ def ssdlite_mobilenet_v1(
         input_size: Height and width of the network input in pixels.
         width_mult: Scales the widths of backbone and extra layers.
     """
-    backbone = MobileNetV1(width_mult, MIN_CHANNELS, 32, "same", BN_EPS, BN_MOMENTUM, TF_MEAN, TF_STD)
+    backbone = MobileNetV1(
+        width_mult,
+        min_channels=MIN_CHANNELS,
+        padding="same",
+        bn_eps=BN_EPS,
+        bn_momentum=BN_MOMENTUM,
+        mean=TF_MEAN,
+        std=TF_STD,
+    )
     return _tf_ssdlite(backbone, num_classes, input_size, width_mult)
 
 
