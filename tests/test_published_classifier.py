@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mbdet.backbones import MobileNetV1
+from mbdet.models import Classifier
 from mbdet.weights import load_weights
 
 # COCO's names, and the ImageNet classes (0 to 999) that may be meant by them.
@@ -46,20 +47,6 @@ CLASSES = {
 BACKGROUND = 1  # slots before the classes
 
 
-class Slim(nn.Module):
-    """MobileNetV1 with its classifier, all 1001 slots."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_classes = 1001
-        self.backbone = MobileNetV1(padding="same")
-        self.logits = nn.Linear(1024, self.num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.logits(self.backbone(images)["c5"].mean((2, 3)))
-        return out
-
-
 def main_objects(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield the images in which one class takes most of what is annotated and a tenth of the whole, with its name."""
     for split in ("train2017", "val2017"):
@@ -88,7 +75,7 @@ def central_crop(path: Path) -> Tensor:
 @torch.no_grad()
 def test_it_names_what_is_in_the_picture(real_data: Path) -> None:
     """42 and 56 of 65 when this was written; a slot too far would leave next to none."""
-    network = Slim().eval()
+    network = Classifier(MobileNetV1(padding="same"), 1001).eval()
     load_weights(network, real_data / "weights" / "mobilenet_v1_1.0_224_float.npz")
     examples = list(main_objects(real_data / "coco"))
     logits = torch.cat([network(central_crop(path)[None]) for path, _ in examples])

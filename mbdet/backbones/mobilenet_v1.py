@@ -56,8 +56,6 @@ class MobileNetV1(MobileNet):
     Args:
         width_mult: Scales every width, cut to a whole number (paper, section 3.3; slim's mobilenet_v1.py).
         min_channels: No width is smaller: 8 in slim, 16 in the TF Object Detection API.
-        last_channels: Of a 1x1 convolution after the blocks, which is then `c5`: 1024 in timm's mobilenetv1_100h, not
-            made narrower by a `width_mult` below 1. None, as in the paper, has none.
         output_stride: 32, or 16 or 8 to trade stride for dilation.
         padding: `symmetric` for PyTorch weights, `same` for TF weights.
         bn_eps: 1e-3 for TF's weights, 1e-5 for timm's.
@@ -65,19 +63,21 @@ class MobileNetV1(MobileNet):
             needs some ten thousand steps to follow.
         mean: RGB mean in [0, 255].
         std: RGB standard deviation in [0, 255].
+        last_channels: Of a 1x1 convolution after the blocks, which is then `c5`: 1024 in timm's mobilenetv1_100h, not
+            made narrower by a `width_mult` below 1. None, as in the paper, has none.
     """
 
     def __init__(
         self,
         width_mult: float = 1.0,
         min_channels: int = 8,
-        last_channels: int | None = None,
         output_stride: int = 32,
         padding: Padding = "symmetric",
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.1,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        last_channels: int | None = None,
     ) -> None:
         config = ConvConfig(padding, bn_eps, bn_momentum)
         strides = [row.stride for row in (STEM, *ROWS)]

@@ -8,13 +8,14 @@ from torch import nn
 from mbdet.backbones.base import Backbone
 from mbdet.backbones.blocks import Padding, SameConv2d
 from mbdet.errors import InputError
-from mbdet.models import Detector
+from mbdet.models import Classifier, Network
+from mbdet.models.classifier import ACTIVATIONS, HiddenAct
 from mbdet.weights.published import resolve
-from mbdet.weights.read import Weights, read_weights
+from mbdet.weights.read import OWN, Weights, read_weights
 
 
-def load_weights(network: Detector, source: str | Path) -> None:
-    """Load all weights of a detector.
+def load_weights(network: Network, source: str | Path) -> None:
+    """Load all weights of a network.
 
     Args:
         network: Changed in place; its normalisation is set to that of the weights.
@@ -28,9 +29,10 @@ def load_weights(network: Detector, source: str | Path) -> None:
     heads = {name.partition(".")[0] for name in network.state_dict()} - {"backbone"}
     if not any(name.partition(".")[0] in heads for name in weights.state):
         raise InputError(
-            f"{source}: {weights.name} are not those of a whole detector; to start a training from them, give them as"
-            " --model.backbone_weights"
+            f"{source}: {weights.name} are not those of a whole {network.kind}; to start a training from them, give"
+            " them as --model.backbone_weights"
         )
+    _check_hidden_act(network, weights, source)
     _load(network, weights, source)
 
 
@@ -51,6 +53,16 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     if not any(name.startswith("last.") for name in backbone.state_dict()):
         state = {name: value for name, value in state.items() if not name.startswith("last.")}
     _load(backbone, replace(weights, state=state), source)
+
+
+def _check_hidden_act(network: Network, weights: Weights, source: str | Path) -> None:
+    """Refuse another activation of V3's hidden layer than everybody's, which no name or shape tells."""
+    if weights.name == OWN or "hidden.weight" not in weights.state or not isinstance(network, Classifier):
+        return
+    gated = any(".se." in name for name in weights.state)  # the minimalistic variants are not
+    needed: HiddenAct = "hard_swish" if gated else "relu"
+    if not isinstance(network.act, ACTIVATIONS[needed]):
+        raise InputError(f"{source}: {weights.name} need hidden_act: {needed}, the network has another")
 
 
 def _load(module: nn.Module, weights: Weights, source: str | Path) -> None:

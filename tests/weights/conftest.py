@@ -12,7 +12,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mbdet.backbones import Backbone
 from mbdet.backbones.blocks import ConvBNAct
 from mbdet.errors import InputError
 
@@ -63,28 +62,6 @@ def coco_images(real_data: Path) -> Callable[[int], Tensor]:
         return torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images])
 
     return read
-
-
-class Classifier(nn.Module):
-    """Pool, hidden layer if there is one, logits, under the names that published classifiers are mapped to."""
-
-    def __init__(self, backbone: Backbone, num_classes: int, hidden: int | None = None, relu: bool = False) -> None:
-        super().__init__()
-        self.backbone, self.num_classes = backbone, num_classes
-        channels = backbone.specs["c5"].channels
-        self.hidden = nn.Identity() if hidden is None else nn.Linear(channels, hidden)
-        self.act = nn.Identity() if hidden is None else nn.ReLU() if relu else nn.Hardswish()
-        self.logits = nn.Linear(hidden or channels, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.logits(self.act(self.hidden(self.backbone(images)["c5"].mean((2, 3)))))
-        return out
-
-
-@pytest.fixture
-def classifier() -> type[Classifier]:
-    """Return the class of a network that classifies."""
-    return Classifier
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mbdet.backbones import MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.backbones.base import TF_MEAN, TF_STD
+from mbdet.models import Classifier
 from mbdet.weights import load_backbone_weights, load_weights
 
 Save = Callable[[dict[str, Tensor], str], Path]
@@ -44,13 +45,11 @@ def as_slim(tf_writer: Any) -> Callable[..., dict[str, Tensor]]:
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("style", ["checkpoint", "frozen", "fused", "tflite", "converted"])
 @torch.no_grad()
-def test_classifiers(
-    style: str, name: str, images: Tensor, save: Save, randomised: Any, classifier: Any, as_slim: Any
-) -> None:
+def test_classifiers(style: str, name: str, images: Tensor, save: Save, randomised: Any, as_slim: Any) -> None:
     generation, make, hidden = NETWORKS[name]
-    source = randomised(classifier(make(), 1001, hidden))
+    source = randomised(Classifier(make(), 1001, hidden_channels=hidden))
     path = save(as_slim(source, generation, style), "w.npz")
-    network = classifier(make(), 1000, hidden).eval()
+    network = Classifier(make(), 1000, hidden_channels=hidden).eval()
     load_weights(network, path)
     expected = source(images)[:, 1:]  # without the background
     torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4)
@@ -60,21 +59,21 @@ def test_classifiers(
 
 
 @pytest.mark.parametrize("num_classes", [1001, 20])
-def test_the_background_stays_where_the_network_has_as_many_classes(
-    num_classes: int, save: Save, classifier: Any, as_slim: Any
-) -> None:
+def test_the_background_stays_where_the_network_has_as_many_classes(num_classes: int, save: Save, as_slim: Any) -> None:
     make = NETWORKS["v1"][1]
-    source, network = (classifier(make(), num_classes) for _ in range(2))
+    source, network = (Classifier(make(), num_classes) for _ in range(2))
     load_weights(network, save(as_slim(source, 1, "checkpoint"), "w.npz"))
     torch.testing.assert_close(dict(network.named_parameters()), dict(source.named_parameters()), rtol=0, atol=0)
 
 
-def test_the_averages_of_a_training_replace_its_weights(
-    save: Save, randomised: Any, classifier: Any, as_slim: Any
-) -> None:
+def test_the_averages_of_a_training_replace_its_weights(save: Save, randomised: Any, as_slim: Any) -> None:
     """And what the optimizer keeps is left out."""
     averages, latest = (
-        as_slim(randomised(classifier(MobileNetV3("small", padding="same"), 11, 1024), seed), 3, "checkpoint")
+        as_slim(
+            randomised(Classifier(MobileNetV3("small", padding="same"), 11, hidden_channels=1024), seed),
+            3,
+            "checkpoint",
+        )
         for seed in (1, 2)
     )
     arrays = {name.replace("|", "/"): value for name, value in latest.items()}
@@ -83,7 +82,7 @@ def test_the_averages_of_a_training_replace_its_weights(
         arrays[f"{variable}/ExponentialMovingAverage"] = value
         arrays[f"{variable}/RMSProp"] = arrays[f"{variable}/RMSProp_1"] = arrays[f"{variable}/Momentum"] = value
     arrays["global_step"] = torch.tensor(7)
-    network, expected = (classifier(MobileNetV3("small", padding="same"), 11, 1024) for _ in range(2))
+    network, expected = (Classifier(MobileNetV3("small", padding="same"), 11, hidden_channels=1024) for _ in range(2))
     load_weights(network, save(arrays, "w.pt"))
     load_weights(expected, save(averages, "averages.npz"))
     torch.testing.assert_close(dict(network.state_dict()), dict(expected.state_dict()), rtol=0, atol=0)
@@ -100,10 +99,10 @@ def test_the_averages_of_a_training_replace_its_weights(
     ],
 )
 def test_weights_for_another_network(
-    options: dict[str, Any], match: str, save: Save, classifier: Any, as_slim: Any, refused: Refused
+    options: dict[str, Any], match: str, save: Save, as_slim: Any, refused: Refused
 ) -> None:
     base: dict[str, Any] = {"variant": "small", "padding": "same"}
-    path = save(as_slim(classifier(MobileNetV3(**base), 3, 1024), 3, "checkpoint"), "w.npz")
+    path = save(as_slim(Classifier(MobileNetV3(**base), 3, hidden_channels=1024), 3, "checkpoint"), "w.npz")
     network = MobileNetV3(**(base | options))
     with refused(network, rf"w\.npz: TF weights of a MobileNetV3 .*{match}"):
         load_backbone_weights(network, path)
@@ -129,12 +128,11 @@ def test_weights_that_are_not_complete(
     change: Callable[[dict[str, Tensor]], object],
     match: str,
     save: Save,
-    classifier: Any,
     as_slim: Any,
     refused: Refused,
 ) -> None:
     network = MobileNetV2(0.35, padding="same", bn_eps=1e-3)
-    arrays = as_slim(classifier(network, 3), 2, "checkpoint")
+    arrays = as_slim(Classifier(network, 3), 2, "checkpoint")
     change(arrays)
     with refused(network, match):
         load_backbone_weights(network, save(arrays, "w.npz"))
@@ -183,7 +181,7 @@ def test_the_backbone_of_the_published_deeplab(deeplab: Path, coco_images: Calla
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_published_deeplab_is_no_classifier(deeplab: Path, classifier: Any, refused: Refused) -> None:
-    network = classifier(MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), 21)
-    with refused(network, "TF weights of a MobileNetV2 are not those of a whole"):
+def test_a_published_deeplab_is_no_classifier(deeplab: Path, refused: Refused) -> None:
+    network = Classifier(MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), 21)
+    with refused(network, "TF weights of a MobileNetV2 are not those of a whole classifier"):
         load_weights(network, deeplab)

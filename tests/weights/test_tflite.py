@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mbdet.backbones import MobileNetV1
 from mbdet.errors import InputError
+from mbdet.models import Classifier
 from mbdet.weights import load_weights
 from mbdet.weights.files import read_tensors
 
@@ -109,18 +110,16 @@ def test_without_the_package_the_cure_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 
 @torch.no_grad()
-def test_a_classifier_as_google_publishes_it(
-    images: Tensor, tmp_path: Path, randomised: Any, classifier: Any, tf_writer: Any
-) -> None:
+def test_a_classifier_as_google_publishes_it(images: Tensor, tmp_path: Path, randomised: Any, tf_writer: Any) -> None:
     """MobilenetV1's names in mobilenet_v1_1.0_224.tflite."""
-    source = randomised(classifier(MobileNetV1(0.25, padding="same"), 1001))
+    source = randomised(Classifier(MobileNetV1(0.25, padding="same"), 1001))
     writer = tf_writer("tflite")
     writer.backbone(source.backbone, 1, "MobilenetV1|")
     writer.conv("MobilenetV1|Logits|Conv2d_1c_1x1", source.logits.weight.data, source.logits.bias.data)
     arrays = {name.replace("|", "/"): value.numpy() for name, value in writer.tensors().items()}
     assert arrays["MobilenetV1/Conv2d_1_depthwise/depthwise_weights"].shape == (1, 3, 3, 8)
     assert "MobilenetV1/MobilenetV1/Conv2d_6_pointwise/convolution_bias" in arrays
-    network = classifier(MobileNetV1(0.25, padding="same"), 1000).eval()
+    network = Classifier(MobileNetV1(0.25, padding="same"), 1000).eval()
     load_weights(network, write_tflite(arrays, tmp_path / "w.tflite"))
     source.backbone.normalize = network.backbone.normalize
     torch.testing.assert_close(network(images), source(images)[:, 1:], rtol=1e-4, atol=1e-4)

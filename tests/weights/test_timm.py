@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.backbones.base import IMAGENET_MEAN, TF_MEAN
 from mbdet.errors import InputError
+from mbdet.models import Classifier
+from mbdet.models.classifier import HiddenAct
 from mbdet.weights import PUBLISHED, PublishedWeights, load_backbone_weights, load_weights
 from mbdet.weights.origin import TIMM
 
@@ -27,7 +29,7 @@ class Case(NamedTuple):
     backbone: type[Backbone]
     options: dict[str, Any]
     hidden: int | None = None
-    relu: bool = False
+    act: HiddenAct = "hard_swish"
 
 
 CASES = {
@@ -47,11 +49,11 @@ CASES = {
     "mobilenetv3_small_100.lamb_in1k": Case(MobileNetV3, TORCH | {"variant": "small"}, 1024),
     "tf_mobilenetv3_large_075.in1k": Case(MobileNetV3, SAME | {"width_mult": 0.75}, 1280),
     "tf_mobilenetv3_large_100.in1k": Case(MobileNetV3, SAME, 1280),
-    "tf_mobilenetv3_large_minimal_100.in1k": Case(MobileNetV3, SAME | {"minimalistic": True}, 1280, True),
+    "tf_mobilenetv3_large_minimal_100.in1k": Case(MobileNetV3, SAME | {"minimalistic": True}, 1280, "relu"),
     "tf_mobilenetv3_small_075.in1k": Case(MobileNetV3, SAME | {"variant": "small", "width_mult": 0.75}, 1024),
     "tf_mobilenetv3_small_100.in1k": Case(MobileNetV3, SAME | {"variant": "small"}, 1024),
     "tf_mobilenetv3_small_minimal_100.in1k": Case(
-        MobileNetV3, SAME | {"variant": "small", "minimalistic": True}, 1024, True
+        MobileNetV3, SAME | {"variant": "small", "minimalistic": True}, 1024, "relu"
     ),
 }
 
@@ -69,14 +71,13 @@ def test_features_and_logits(
     images: Tensor,
     tmp_path: Path,
     randomised: Callable[..., Any],
-    classifier: Any,
     normalise: Callable[..., Any],
 ) -> None:
     case = CASES[name]
     theirs = randomised(timm.create_model(name, pretrained=False, num_classes=7))
     path = write_hub_folder(theirs, tmp_path)
     options = {"mean": (1.0, 2.0, 3.0), "std": (4.0, 5.0, 6.0)} | case.options
-    network = classifier(case.backbone(**options), 7, case.hidden, case.relu).eval()
+    network = Classifier(case.backbone(**options), 7, hidden_channels=case.hidden, hidden_act=case.act).eval()
     backbone = case.backbone(**options).eval()
     load_weights(network, path)
     load_backbone_weights(backbone, path)
@@ -106,6 +107,18 @@ def test_a_network_that_would_fit_but_computes_something_else(tmp_path: Path, re
     network = MobileNetV3()
     with refused(network, r"safetensors: these weights are timm's mobilenetv3_rw"):
         load_backbone_weights(network, path)
+
+
+@pytest.mark.parametrize(("minimal", "act", "needed"), [("", "relu", "hard_swish"), ("minimal_", "hard_swish", "relu")])
+def test_another_activation_of_the_hidden_layer(
+    minimal: str, act: HiddenAct, needed: str, tmp_path: Path, refused: Refused
+) -> None:
+    path = write_hub_folder(timm.create_model(f"tf_mobilenetv3_small_{minimal}100", pretrained=False), tmp_path)
+    network = Classifier(
+        MobileNetV3("small", bool(minimal), padding="same"), 1000, hidden_channels=1024, hidden_act=act
+    )
+    with refused(network, f"timm's MobileNetV3 weights need hidden_act: {needed}, the network has another"):
+        load_weights(network, path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
 from mbdet.backbones import MobileNetV2, MobileNetV3
 from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD
-from mbdet.models import SSDLite
+from mbdet.models import Classifier, SSDLite
 from mbdet.ops import AnchorConfig, Postprocess
 from mbdet.types import DetectorOutput
 from mbdet.weights import load_backbone_weights, load_weights
@@ -39,13 +39,12 @@ def test_classifiers(
     images: Tensor,
     save: Save,
     randomised: Callable[..., Any],
-    classifier: Any,
     normalise: Callable[..., Any],
 ) -> None:
     make_theirs, make_ours, hidden = CLASSIFIERS[name]
     theirs = randomised(make_theirs(num_classes=7))
     path = save(theirs.state_dict(), "w.pth")
-    network, backbone = classifier(make_ours(), 7, hidden).eval(), make_ours().eval()
+    network, backbone = Classifier(make_ours(), 7, hidden_channels=hidden).eval(), make_ours().eval()
     load_weights(network, path)
     load_backbone_weights(backbone, path)
     inputs = normalise(images, MEAN, STD)
