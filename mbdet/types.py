@@ -1,7 +1,7 @@
 """What travels between data, network, loss and decoding. No code, only shapes.
 
-Shape letters: B images, A anchors, K classes (background not counted), M targets per image (padded), D detections per
-image (padded), H and W pixels of the network input.
+Shape letters: B images, A anchors, K classes (in detection, background not counted), M targets per image (padded), D
+detections per image (padded), H and W pixels of the network input.
 """
 
 from typing import NamedTuple
@@ -49,3 +49,10 @@ class PaddedDetections(NamedTuple):
     scores: Tensor  # (B, D) float32, 0 on padding
     labels: Tensor  # (B, D) int64, 0..K-1; -1 on padding
     counts: Tensor  # (B,) int64, how many of the D are detections
+
+
+class SegmenterOutput(NamedTuple):
+    """Raw predictions of a segmenter, in training and in evaluation alike."""
+
+    logits: Tensor  # (B, K, H, W); K are the data set's own classes, its background among them
+    aux_logits: Tensor | None  # likewise, of an auxiliary head; None if the network was built without one

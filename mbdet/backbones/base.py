@@ -25,7 +25,9 @@ class Backbone(nn.Module, ABC):
     """A network that turns images into named feature maps.
 
     Names: `c3`, `c4`, `c5` are the last maps of their level (strides 8, 16, 32 unless dilated); `c4_expand` is the
-    expansion inside the first block of level 5, the tap of SSDLite.
+    expansion inside the first block of level 5, the tap of SSDLite. What segmentation reads of fine detail:
+    `c2_depthwise` and `c3_depthwise`, the depthwise convolution inside the last block of their level (DeepLab's
+    feature_extractor.py), and `c3_first`, the first block of level 3 (torchvision's segmentation).
 
     Attributes:
         specs: Channels and stride of every map that `forward` returns, finest first.

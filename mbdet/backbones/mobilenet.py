@@ -87,7 +87,9 @@ class InvertedResidual(Block):
 
 
 class MobileNet(Backbone):
-    """Stem, blocks and last convolution: maps `c3`, `c3_depthwise`, `c4`, `c4_expand`, `c5`.
+    """Stem, blocks and last convolution.
+
+    Maps: `c2_depthwise`, `c3_first`, `c3`, `c3_depthwise`, `c4`, `c4_expand`, `c5`; see `Backbone`.
 
     Args:
         stem: The first convolution.
@@ -114,11 +116,15 @@ class MobileNet(Backbone):
         self.last = nn.Identity() if last is None else last
 
         reached = list(accumulate(strides, mul))[1:]  # undilated stride after each block
-        self._c3_block = len(reached) - 1 - reached[::-1].index(8)
-        self._c4_block = len(reached) - 1 - reached[::-1].index(16)
+        self._c2_block, self._c3_block, self._c4_block = (
+            len(reached) - 1 - reached[::-1].index(stride) for stride in (4, 8, 16)
+        )
         actual = list(accumulate([stem.conv.stride[0], *(block.stride for block in blocks)], mul))[1:]
-        c3, c4, first_c5 = blocks[self._c3_block], blocks[self._c4_block], blocks[self._c4_block + 1]
+        c2, first_c3, c3 = blocks[self._c2_block], blocks[self._c2_block + 1], blocks[self._c3_block]
+        c4, first_c5 = blocks[self._c4_block], blocks[self._c4_block + 1]
         self.specs = {
+            "c2_depthwise": FeatureSpec(c2.expanded_channels, actual[self._c2_block]),
+            "c3_first": FeatureSpec(first_c3.out_channels, actual[self._c2_block + 1]),
             "c3": FeatureSpec(c3.out_channels, actual[self._c3_block]),
             "c3_depthwise": FeatureSpec(c3.expanded_channels, actual[self._c3_block]),
             "c4": FeatureSpec(c4.out_channels, actual[self._c4_block]),
@@ -133,11 +139,15 @@ class MobileNet(Backbone):
         x = self.stem(self.normalize(images))
         for index, block in enumerate(self.blocks):
             x, expanded, filtered = block(x)
+            if index == self._c2_block:
+                features["c2_depthwise"] = filtered
+            if index == self._c2_block + 1:
+                features["c3_first"] = x
             if index == self._c3_block:
                 features |= {"c3": x, "c3_depthwise": filtered}
-            elif index == self._c4_block:
+            if index == self._c4_block:
                 features["c4"] = x
-            elif index == self._c4_block + 1:
+            if index == self._c4_block + 1:
                 features["c4_expand"] = expanded
         features["c5"] = self.last(x)
         return features

@@ -48,7 +48,7 @@ class DepthwiseSeparable(Block):
 
 
 class MobileNetV1(MobileNet):
-    """MobileNetV1 without its classifier: maps `c3`, `c3_depthwise`, `c4`, `c4_expand`, `c5`.
+    """MobileNetV1 without its classifier: the maps of `MobileNet`.
 
     Nothing expands here, so `c4_expand` is `c4`, slim's Conv2d_11; `c5` is Conv2d_13. SSDLite's default taps are
     therefore those of Google's detectors.

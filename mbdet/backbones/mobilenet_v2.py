@@ -30,7 +30,7 @@ GROUPS = (
 
 
 class MobileNetV2(MobileNet):
-    """MobileNetV2 without its classifier: maps `c3`, `c3_depthwise`, `c4`, `c4_expand`, `c5`.
+    """MobileNetV2 without its classifier: the maps of `MobileNet`.
 
     `c5` is the last 1x1 convolution (1280 channels at width 1), `c4_expand` the expansion of slim's layer_15.
 

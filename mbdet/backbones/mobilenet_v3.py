@@ -63,7 +63,7 @@ TAIL = 3  # blocks that a reduced tail halves, the last ones
 
 
 class MobileNetV3(MobileNet):
-    """MobileNetV3 up to its pooling: maps `c3`, `c3_depthwise`, `c4`, `c4_expand`, `c5`.
+    """MobileNetV3 up to its pooling: the maps of `MobileNet`.
 
     `c5` is the last 1x1 convolution before the pool (960 channels in Large, 576 in Small), `c4_expand` the expansion of
     the first stride-32 block. The stage after the pool belongs to the classifier (`mbdet.models.Classifier`).

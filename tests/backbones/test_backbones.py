@@ -44,7 +44,7 @@ def test_specs_name_the_levels(build: Callable[..., Backbone], output_stride: in
     with torch.device("meta"):
         specs = build(output_stride=output_stride).specs
     assert {"c3", "c4", "c5"} <= set(specs)
-    undilated = {"c3": 8, "c3_depthwise": 8, "c4": 16, "c4_expand": 16, "c5": 32}
+    undilated = {"c2_depthwise": 4, "c3_first": 8, "c3": 8, "c3_depthwise": 8, "c4": 16, "c4_expand": 16, "c5": 32}
     assert all(spec.stride == min(undilated[name], output_stride) for name, spec in specs.items())
 
 

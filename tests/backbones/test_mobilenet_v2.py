@@ -101,6 +101,8 @@ def test_equals_torchvision(pair: tuple[MobileNetV2, nn.Module], size: tuple[int
     ).view(3, 1, 1)
     parts = theirs.features
     taps = {
+        "c2_depthwise": parts[3].conv[1],
+        "c3_first": parts[4],
         "c3": parts[6],
         "c3_depthwise": parts[6].conv[1],
         "c4": parts[13],
