@@ -72,9 +72,9 @@ class DeepLabV3(Segmenter):
         backbone: Gives the feature maps.
         num_classes: K, the data set's own classes.
         input_size: Height and width of the images that it is meant for; others work too.
-        rates: Dilations of the 3x3 convolutions beside image pooling and 1x1 convolution; none leaves these two, the
-            papers' "without ASPP" or R-ASPP. By default 6, 12 and 18 at output stride 16, and in proportion at others
-            (paper, section 3.3).
+        rates: Dilations of the 3x3 convolutions beside image pooling and 1x1 convolution. An empty list leaves these
+            two, the papers' "without ASPP" or R-ASPP. By default 6, 12 and 18 at output stride 16, and in proportion at
+            others (paper, section 3.3).
         channels: Of every branch and after them.
         separable: Whether the 3x3 convolutions over all channels are depthwise ones with 1x1 convolutions instead.
         low_level: Name of a finer map to grow to and to join with, as DeepLabv3+ does.

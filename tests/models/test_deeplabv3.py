@@ -25,8 +25,8 @@ def v3(reduced_tail: str | None = None) -> Backbone:
     return MobileNetV3(output_stride=16, reduced_tail=reduced_tail)
 
 
-# MobileNetV2 paper, table 7, of which only the counts without ASPP are exact to the digit; V3 paper, table 7, rows 1, 5
-# and 6, whose multiply-adds are 0.3 to 2 % more than those of the layers.
+# MobileNetV2 paper, table 7; V3 paper, table 7, rows 1, 5 and 6. They print the same parameters, rounded, and up to 8 %
+# more multiply-adds than the layers have.
 @pytest.mark.parametrize(
     ("backbone", "num_classes", "rates", "parameters", "size", "billions"),
     [
