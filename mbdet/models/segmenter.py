@@ -1,26 +1,23 @@
 """What every segmenter promises, and how its maps grow."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mbdet.backbones.base import Backbone
+from mbdet.models.network import Network
 from mbdet.types import SegmenterOutput
 
 
-class Segmenter(nn.Module, ABC):
+class Segmenter(Network):
     """A network that turns images into the logits of a class for every pixel.
 
-    Attributes:
-        backbone: Its weights can be loaded apart from the heads'.
-        num_classes: K, the data set's own classes: 21 of Pascal VOC, its background among them.
-        input_size: Height and width of the images that it is meant for; others work too.
+    Its `num_classes` are the data set's own: 21 of Pascal VOC, its background among them. Images of another size than
+    `input_size` work too.
     """
 
-    backbone: Backbone
-    num_classes: int
-    input_size: tuple[int, int]
+    kind = "segmenter"
 
     @abstractmethod
     def forward(self, images: Tensor) -> SegmenterOutput:
