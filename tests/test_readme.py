@@ -22,7 +22,21 @@ NARROW = "--model.network.backbone.width_mult=0.35"
 QUICK_SHAPES = [NARROW, "--data.num_train=8", "--data.num_val=5", "--data.batch_size=2"]
 
 
+SIZE = "[64,64]"
+QUICK_CLASSES = [
+    NARROW,
+    "--model.network.num_classes=3",
+    f"--model.network.input_size={SIZE}",
+    f"--data.input_size={SIZE}",
+]
+
+
 def overrides(command: str, arguments: list[str]) -> list[str]:
+    if any("classify" in argument for argument in arguments):
+        return [
+            *QUICK_CLASSES,
+            *([*QUICK, "--trainer.max_epochs=1", "--data.batch_size=4"] if command == "train" else []),
+        ]
     if command == "train" and "--print_config" not in arguments:
         on_coco = any("coco" in argument for argument in arguments)
         epochs = "--trainer.max_epochs=5" if "--resume" in arguments else f"--trainer.max_epochs={1 if on_coco else 4}"
@@ -45,7 +59,11 @@ def test_quick_start_is_two_commands() -> None:
 
 
 def test_commands_and_python(
-    tmp_path: Path, coco80: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    coco80: Path,
+    image_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
@@ -54,6 +72,7 @@ def test_commands_and_python(
         tmp_path / "data" / "shapes" / "val" / "000009.jpg"
     )
     (tmp_path / "data" / "coco").symlink_to(coco80)
+    (tmp_path / "data" / "imagenet").symlink_to(image_folder)
     ran = 0
     for line in COMMANDS:
         words = shlex.split(line.split(" && ")[-1])
@@ -66,7 +85,7 @@ def test_commands_and_python(
             status = int(stop.code or 0)
         assert status == 0, f"{line}\n{capsys.readouterr().err}"
         ran += 1
-    assert ran >= 8
+    assert ran >= 14
     assert (tmp_path / "predictions" / "002001.jpg").exists()
     for language, block in BLOCKS:
         if language == "python":
