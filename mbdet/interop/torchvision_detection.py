@@ -35,11 +35,7 @@ class TorchvisionDetector(nn.Module):
         postprocess: Postprocess = Postprocess(),  # noqa: B008 -- frozen
     ) -> None:
         super().__init__()
-        if loss.scores != postprocess.scores:
-            raise InputError(
-                f"{type(loss).__name__} trains {loss.scores} scores, but postprocess.scores is {postprocess.scores};"
-                f" give Postprocess(scores={loss.scores!r})"
-            )
+        loss.check_decoding(postprocess)
         self.network = network
         self.loss = loss
         self.postprocess = postprocess

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from mbdet.errors import InputError
 from mbdet.ops.boxes import encode_boxes
 from mbdet.ops.matching import match_anchors
+from mbdet.ops.postprocess import Postprocess
 from mbdet.types import DetectionTargets, DetectorOutput
 
 
@@ -44,6 +46,18 @@ class SSDLoss(nn.Module, ABC):
         self.iou_threshold = iou_threshold
         self.box_weight = box_weight / 4 if normalize_by_code_size else box_weight
 
+    def check_decoding(self, postprocess: Postprocess) -> None:
+        """Refuse a decoding that does not turn logits into scores the way this loss trains them.
+
+        Raises:
+            InputError: If it does not.
+        """
+        if self.scores != postprocess.scores:
+            raise InputError(
+                f"{type(self).__name__} trains {self.scores} scores, but postprocess.scores is {postprocess.scores};"
+                f" set postprocess.scores: {self.scores}"
+            )
+
     def forward(self, output: DetectorOutput, anchors: Tensor, targets: DetectionTargets) -> LossTerms:
         """Compare raw predictions with the ground truth.
 
@@ -55,6 +69,10 @@ class SSDLoss(nn.Module, ABC):
         Returns:
             Scalars in float32, whatever the network's precision.
         """
+        if targets.valid.shape[1] == 0:  # what matches nothing still needs a row to point at
+            targets = DetectionTargets(
+                F.pad(targets.boxes, (0, 0, 0, 1)), F.pad(targets.labels, (0, 1)), F.pad(targets.valid, (0, 1))
+            )
         matches = match_anchors(targets.boxes, targets.valid, anchors, self.iou_threshold)
         positive = matches >= 0
         matches = matches.clamp(min=0)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbdet.data.detection_dataset import DetectionSample
-from mbdet.errors import InputError
 from mbdet.models import Detector
 from mbdet.ops import Postprocess, SSDLoss
 from mbdet.predictor import TorchPredictor, to_detections
@@ -57,11 +56,7 @@ class DetectionTask(Task):
         super().__init__(
             network, optimizer, schedule, warmup_steps, class_names, weights, backbone_weights, decay_depthwise=True
         )
-        if loss.scores != postprocess.scores:
-            raise InputError(
-                f"{type(loss).__name__} trains {loss.scores} scores, but postprocess.scores is {postprocess.scores};"
-                f" set postprocess.scores: {loss.scores}"
-            )
+        loss.check_decoding(postprocess)
         self.loss = loss
         self.postprocess = postprocess
 

@@ -190,6 +190,6 @@ def test_what_is_not_in_the_contract_is_named(
 
 
 def test_scores_must_be_decoded_as_they_are_trained() -> None:
-    with pytest.raises(InputError, match=r"SoftmaxSSDLoss trains softmax scores.*Postprocess\(scores='softmax'\)"):
+    with pytest.raises(InputError, match=r"SoftmaxSSDLoss trains softmax scores.*set postprocess.scores: softmax"):
         TorchvisionDetector(small_network(), SoftmaxSSDLoss())
     TorchvisionDetector(small_network(), SoftmaxSSDLoss(), Postprocess("softmax"))

@@ -221,3 +221,11 @@ def test_never_waits_for_the_device(loss: SSDLoss, make_batch: Callable[..., Bat
     """On the meta device no value exists, so a shape or branch that hangs on one raises."""
     output, targets = (type(item)(*(tensor.to("meta") for tensor in item)) for item in make_batch(6, 2))
     assert all(term.shape == () for term in loss(output, ANCHORS.to("meta"), targets))
+
+
+@each_loss
+def test_targets_without_a_single_row(loss: SSDLoss, make_batch: Callable[..., Batch]) -> None:
+    """A data set without any object needs no padding, and costs the same as padding alone."""
+    output, targets = make_batch(0, 0)
+    none = DetectionTargets(*(part[:, :0] for part in targets))
+    torch.testing.assert_close(loss(output, ANCHORS, none), loss(output, ANCHORS, targets))
