@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class EMA(WeightAveraging):
 class History(Callback):
     """One row per epoch, as a table (`metrics.csv`) and as curves (`curves.png`), also after a resume.
 
+    `seconds` is the time since the training began, validations included and pauses before a resume not.
+
     The rows travel in the checkpoints, so a resumed run continues the table where its checkpoint was made.
 
     Args:
@@ -56,11 +59,16 @@ class History(Callback):
         self.folder = folder
         self.rows: list[Row] = []
         self._validation: Row = {}
+        self._started = 0.0
 
     @property
     def table(self) -> Path:
         """The CSV file."""
         return self.folder / "metrics.csv"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock, on from where the rows of a resumed run end."""
+        self._started = time.monotonic() - (self.rows[-1].get("seconds", 0.0) if self.rows else 0.0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember this validation for the epoch's row."""
@@ -70,6 +78,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and write both files."""
         row: Row = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["seconds"] = round(time.monotonic() - self._started, 1)
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         row |= _numbers(trainer, lambda name: name.startswith("train") and not name.endswith("_step"))
         row |= self._validation

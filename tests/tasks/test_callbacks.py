@@ -1,8 +1,10 @@
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -62,11 +64,13 @@ def test_average_has_a_rising_decay(tmp_path: Path) -> None:
     torch.testing.assert_close(float(model.weight), expected[-1])
 
 
-def test_history_is_a_table_with_curves_and_survives_a_resume(tmp_path: Path) -> None:
+def test_history_is_a_table_with_curves_and_survives_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def callbacks() -> list[Any]:
         checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=True)
         return [History(tmp_path), checkpoint]
 
+    clock = iter([1000.0, 1010.0, 1020.0, 5000.0, 5010.0])  # the start, two epochs; the resume, one epoch
+    monkeypatch.setattr("mbdet.tasks.callbacks.time", SimpleNamespace(monotonic=lambda: next(clock)))
     fit(tmp_path, callbacks(), epochs=2)
     (tmp_path / "metrics.csv").unlink()
     fit(tmp_path, callbacks(), epochs=3)
@@ -74,6 +78,7 @@ def test_history_is_a_table_with_curves_and_survives_a_resume(tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert [row["step"] for row in rows] == ["3", "6", "9"]
+    assert [row["seconds"] for row in rows] == ["10", "20", "30"]
     assert [row["AP"] for row in rows] == ["0.1", "0.2", "0.3"]
     assert [row["train_loss"] for row in rows] == ["-1", "-4", "-7"]
     assert (tmp_path / "curves.png").stat().st_size > 1000
