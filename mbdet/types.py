@@ -6,6 +6,8 @@ detections per image (padded), H and W pixels of the network input.
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -33,6 +35,16 @@ class ClassificationBatch(NamedTuple):
     labels: Tensor  # (B,) int64, 0..K-1
     image_ids: Tensor  # (B,) int64, positions of the images in their split
     sizes: Tensor  # (B, 2) int64, height and width of each original image
+
+
+class SegmentationBatch(NamedTuple):
+    """What the segmentation data modules yield."""
+
+    images: Tensor  # (B, 3, H, W) uint8 RGB, channels_last
+    masks: Tensor  # (B, H, W) uint8, 0..K-1 or 255 where a pixel does not count
+    image_ids: Tensor  # (B,) int64, the dataset's own ids
+    sizes: Tensor  # (B, 2) int64, height and width of each original image
+    original_masks: list[NDArray[np.uint8]]  # in evaluation B masks of those sizes, in training none
 
 
 class DetectorOutput(NamedTuple):

@@ -118,21 +118,26 @@ def test_a_killed_training_resumes_and_finishes(real_data: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_score_like_one(shapes: Path, tiny: list[str], tmp_path: Path) -> None:
+def test_two_processes_train_and_score_like_one(tiny: list[str], tmp_path: Path) -> None:
     config = str(CONFIGS / "ssdlite_v2_shapes.yaml")
-    data = [f"--data.root={shapes}", *(option for option in tiny if not option.startswith("--trainer"))]
+    data = [option for option in tiny if not option.startswith("--trainer")]
+    data += [f"--data.root={tmp_path / 'shapes'}", "--data.num_train=64"]
     command = [sys.executable, str(REPOSITORY / "tools" / "train.py"), config, "--run_dir", "run", *data]
     trainer = [option for option in tiny if option.startswith("--trainer")]
-    parallel = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2", "--data.batch_size=2"]
+    parallel = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2", "--model.warmup_steps=10"]
+    # As long as it takes for figures that are more than zeros.
+    parallel += ["--trainer.max_epochs=6", "--trainer.check_val_every_n_epoch=6"]
     done = subprocess.run(
         [*command, *trainer, *parallel], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # the second process writes nothing of its own
+    # The second process writes nothing of its own.
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "shapes"}
     with (tmp_path / "run" / "metrics.csv").open() as file:
         *_, row = csv.DictReader(file)
     figures = tmp_path / "figures.json"
     weights = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert main(["evaluate", config, "--weights", weights, "--json", str(figures), *data]) == 0
+    assert float(row["AP"]) > 0.001
     for name in ("AP", "AP50", "AP75"):
         assert json.loads(figures.read_text())[name] == pytest.approx(float(row[name]), rel=1e-4, abs=1e-9)

@@ -1,31 +1,35 @@
-"""Train torchvision's reference SSDLite on a data set in VOC layout, beside a model of ours.
+"""Train torchvision's reference SSDLite on a detection data set, beside a model of ours; on the CPU.
 
-The reference is torchvision's own model, loss, transforms, optimiser, schedule and loop (references/detection/train.py
-with `--data-augmentation ssdlite`), on MobileNetV2 so that both start from the same weights. torchvision builds SSDLite
-on V3 only; its extractor takes V2 once a block's layers go by V3's name.
+The reference is what `references/detection/train.py --data-augmentation ssdlite` trains, written after it:
+torchvision's model, loss, transforms, optimiser and schedule, and the steps of its loop. Two things differ so that both
+sides start from the same weights: the backbone is MobileNetV2 (torchvision builds SSDLite on V3 only; its extractor
+takes V2 once a block's layers go by V3's name), and batch norms and normalisation are those of the weights instead of
+SSDLite's. The learning rate is scaled with the batch.
 
     python tools/compare_torchvision.py train CONFIG --weights FILE --output FOLDER --data.root DIR
+    python tools/compare_torchvision.py evaluate CONFIG --weights FILE --output FOLDER --data.root DIR
     python tools/compare_torchvision.py time CONFIG --weights FILE --data.root DIR
 
-CONFIG is one of ours: it names the data, the batch and the epochs. `train` trains the reference on them and scores it
-with mbdet's evaluator, `evaluate` does so on another split; `time` alternates training steps of both models in one
-process and prints how long each takes.
+CONFIG is one of ours: it names the data, the batch, the workers and the epochs. `train` trains the reference on them
+and scores it with mbdet's evaluator, `evaluate` does so on another split; `time` trains both for some epochs in turn,
+each by its own command, and prints how long they take.
 """
 
 import argparse
 import csv
 import math
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -39,10 +43,10 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
 from mbdet.backbones import MobileNetV2
 from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from mbdet.commands.evaluate import show
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.runtime.types import Detections
-from mbdet.tasks import DetectionTask
 from mbdet.weights import load_backbone_weights
 
 LEARNING_RATE = 0.15 / (8 * 24)  # per image of the batch: torchvision's recipe for SSDLite
@@ -69,8 +73,14 @@ class ReferenceData(Dataset[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a float image in [0, 1] and its boxes, labels from 1 up, as torchvision's detectors take them."""
+        """Return a float image in [0, 1] and its boxes, labels from 1 up, as torchvision's detectors take them.
+
+        Raises:
+            InputError: If the image cannot be read.
+        """
         sample = self.dataset[index]
+        if sample is None:
+            raise InputError(f"{self.dataset.describe(index)}: cannot be read; replace it or take it off the list")
         boxes = BoundingBoxes(
             torch.from_numpy(sample.boxes),
             format=BoundingBoxFormat.XYXY,
@@ -117,15 +127,15 @@ def reference_model(num_classes: int, weights: str) -> SSD:
     )
 
 
-def loader(dataset: Any, batch_size: int, train: bool) -> DataLoader[Sample]:
-    """Batch as torchvision's reference does, in lists."""
+def loader(dataset: Any, data: Any, train: bool) -> DataLoader[Sample]:
+    """Batch as torchvision's reference does, in lists, with the batch size and workers of a data module of ours."""
     return DataLoader(
         ReferenceData(dataset, train),
-        batch_size,
+        data.batch_size,
         shuffle=train,
         drop_last=train,
-        num_workers=1,
-        persistent_workers=True,
+        num_workers=data.num_workers,
+        persistent_workers=data.num_workers > 0,
         collate_fn=as_lists,
     )
 
@@ -161,11 +171,13 @@ def score(model: SSD, batches: DataLoader[Sample], evaluator: Any) -> Any:
 
 def train(cli: ConfigCLI, weights: str, output: Path) -> None:
     """Train the reference for the config's epochs and write a row per epoch, scored where the config scores."""
-    data, epochs = cli.datamodule, int(cli.config.trainer.max_epochs)
+    data, epochs = cli.datamodule, cli.config.trainer.max_epochs
+    if epochs is None:
+        raise InputError(f"{cli.path}: does not say for how many epochs; give --trainer.max_epochs")
     every = cli.config.trainer.check_val_every_n_epoch
     model = reference_model(len(data.class_names), weights)
-    train_batches = loader(data.train_dataset, data.batch_size, train=True)
-    val_batches = loader(data.val_dataset, data.batch_size, train=False)
+    train_batches = loader(data.train_dataset, data, train=True)
+    val_batches = loader(data.val_dataset, data, train=False)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=LEARNING_RATE * data.batch_size, momentum=0.9, weight_decay=WEIGHT_DECAY
     )
@@ -200,52 +212,39 @@ def evaluate(cli: ConfigCLI, weights: str, output: Path) -> None:
     data = cli.datamodule
     model = reference_model(len(data.class_names), weights)
     model.load_state_dict(torch.load(output / "last.pth", weights_only=True))
-    metrics = score(model, loader(data.val_dataset, data.batch_size, train=False), data.evaluator())
-    Console().print(*metrics.tables())
+    metrics = score(model, loader(data.val_dataset, data, train=False), data.evaluator())
+    show(metrics, output / "figures.json")
 
 
-def endless(batches: DataLoader[Any]) -> Iterator[Any]:
-    """Go through the batches again and again."""
-    while True:
-        yield from batches
+def compare_times(config: Path, overrides: Sequence[str], weights: str, rounds: int, epochs: int) -> None:
+    """Train both in turn, each by its own command, and print the seconds that their own tables state.
 
-
-def compare_times(cli: ConfigCLI, weights: str, rounds: int) -> None:
-    """Alternate steps of both trainings, each with its own loader, and print the median seconds and their ratio."""
-    data, task = cli.datamodule, cli.task
-    if not isinstance(task, DetectionTask):
-        raise InputError(f"{cli.path}: describes a {task.network.kind}; give the config of a detector")
-    load_backbone_weights(task.network.backbone, weights)
-    task.network.to(memory_format=torch.channels_last).train()
-    own_optimizer = task.optimizer(list(task.network.parameters()))
-    own_batches = endless(data.train_dataloader())
-    reference = reference_model(len(data.class_names), weights).train()
-    raw = data.read(data.train_split, None, train=True)
-    optimizer = torch.optim.SGD(reference.parameters(), lr=1e-3, momentum=0.9, weight_decay=WEIGHT_DECAY)
-    reference_batches = endless(loader(raw, data.batch_size, train=True))
-
-    def own_step() -> None:
-        batch = next(own_batches)
-        terms = task.loss(task.network(batch.images), task.network.anchors, batch.targets)
-        own_optimizer.zero_grad()
-        (terms.classification + terms.localization).backward()
-        torch.nn.utils.clip_grad_norm_(task.network.parameters(), 10.0)
-        own_optimizer.step()
-
-    def reference_step() -> None:
-        train_step(reference, optimizer, *next(reference_batches))
-
+    Args:
+        config: One of ours.
+        overrides: Its overrides.
+        weights: To start from.
+        rounds: How often each is trained.
+        epochs: For how long, with one validation at the end.
+    """
+    tools = Path(__file__).parent
+    length = [f"--trainer.max_epochs={epochs}", f"--trainer.check_val_every_n_epoch={epochs}"]
+    ours = [str(tools / "train.py"), str(config), f"--model.backbone_weights={weights}", "--trainer.accelerator=cpu"]
+    ours += ["--trainer.enable_progress_bar=false", *overrides, *length]
+    reference = [__file__, "train", str(config), "--weights", weights, *overrides, *length]
     seconds: dict[str, list[float]] = {"mbdet": [], "torchvision": []}
-    for index in track(range(rounds + 2), "Timing"):
-        for name, step in (("mbdet", own_step), ("torchvision", reference_step)):
-            started = time.perf_counter()
-            step()
-            if index >= 2:  # the first ones start the loaders and choose algorithms
-                seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, median in medians.items():
-        print(f"{name:12} {median:.3f} s per step of {data.batch_size} images, median of {rounds}")
-    print(f"mbdet takes {medians['mbdet'] / medians['torchvision']:.2f} of torchvision's time")
+    for _ in track(range(rounds), "Timing"):
+        for name, command, option in (("mbdet", ours, "--run_dir"), ("torchvision", reference, "--output")):
+            with TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                subprocess.run([sys.executable, *command, option, str(run)], check=True, capture_output=True)
+                with (run / "metrics.csv").open() as file:
+                    *_, row = csv.DictReader(file)
+                seconds[name].append(float(row["seconds"]))
+    for name, values in seconds.items():
+        listed = ", ".join(f"{value:.1f}" for value in values)
+        print(f"{name:12} {statistics.median(values):.1f} s for {epochs} epochs and a validation (median of {listed})")
+    ratio = statistics.median(seconds["mbdet"]) / statistics.median(seconds["torchvision"])
+    print(f"mbdet takes {ratio:.2f} of torchvision's time, with {torch.get_num_threads()} threads")
 
 
 def main() -> int:
@@ -255,19 +254,20 @@ def main() -> int:
     parser.add_argument("config", type=Path, help="a config of ours; any value of it can be overridden")
     parser.add_argument("--weights", required=True, help="of MobileNetV2, to start from")
     parser.add_argument("--output", type=Path, default=Path("runs/torchvision"), help="folder of the reference's run")
-    parser.add_argument("--rounds", type=int, default=20, help="steps of each model that `time` takes")
+    parser.add_argument("--rounds", type=int, default=3, help="how often `time` trains each (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, help="for how long (default: %(default)s)")
     options, overrides = parser.parse_known_args()
     try:
+        if options.action == "time":
+            compare_times(options.config, overrides, options.weights, options.rounds, options.epochs)
+            return 0
         cli = ConfigCLI(options.config, overrides)
         pl.seed_everything(cli.config.seed_everything, verbose=False)
         cli.datamodule.setup("fit")
-        if options.action == "time":
-            compare_times(cli, options.weights, options.rounds)
-        else:
-            for dataset in (cli.datamodule.train_dataset, cli.datamodule.val_dataset):
-                dataset.transform = None  # torchvision resizes inside its model
-            action = train if options.action == "train" else evaluate
-            action(cli, options.weights, options.output)
+        for dataset in (cli.datamodule.train_dataset, cli.datamodule.val_dataset):
+            dataset.transform = None  # torchvision resizes inside its model
+        action = train if options.action == "train" else evaluate
+        action(cli, options.weights, options.output)
     except InputError as error:
         print(f"compare_torchvision: error: {error}", file=sys.stderr)
         return 2

@@ -6,9 +6,25 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from mbdet.data.classification import ImageFolderDataModule
+from mbdet.data.coco_segmentation_module import CocoSegmentationDataModule
 from mbdet.data.crops import CropAugmentation
 from mbdet.data.detection import CocoDataModule
+from mbdet.data.folder_segmentation import CityscapesDataModule, FolderSegmentationDataModule
+from mbdet.data.segmentation_transforms import SegmentationAugmentation
 from mbdet.data.shapes_module import ShapesDataModule
 from mbdet.data.voc_module import VocDataModule
+from mbdet.data.voc_segmentation import ShapesSegmentationDataModule, VocSegmentationDataModule
 
-__all__ = ["CocoDataModule", "CropAugmentation", "ImageFolderDataModule", "ShapesDataModule", "VocDataModule"]
+__all__ = [
+    "CityscapesDataModule",
+    "CocoDataModule",
+    "CocoSegmentationDataModule",
+    "CropAugmentation",
+    "FolderSegmentationDataModule",
+    "ImageFolderDataModule",
+    "SegmentationAugmentation",
+    "ShapesDataModule",
+    "ShapesSegmentationDataModule",
+    "VocDataModule",
+    "VocSegmentationDataModule",
+]

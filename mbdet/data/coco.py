@@ -16,7 +16,7 @@ from mbdet.errors import InputError
 
 
 class CocoDetection(DetectionDataset):
-    """Images and boxes of a COCO annotation file. Crowds are no training targets and stay out.
+    """Images and boxes of a COCO annotation file. Crowds are no training targets of detection and stay out.
 
     Args:
         annotations: The `instances_*.json`.
@@ -26,6 +26,7 @@ class CocoDetection(DetectionDataset):
             one takes its place, otherwise its sample is None.
         on_error: Whether bad boxes and missing images raise, or are left out, counted and logged.
         masks: Whether to keep the segmentations for `instance_masks`; they are most of the file.
+        crowds: Whether crowds are objects too.
 
     Attributes:
         category_ids: The file's category ids, ascending; label k means `category_ids[k]`.
@@ -47,8 +48,9 @@ class CocoDetection(DetectionDataset):
         train: bool = False,
         on_error: OnError = "raise",
         masks: bool = False,
+        crowds: bool = False,
     ) -> None:
-        records = read_records(annotations, images, on_error)
+        records = read_records(annotations, images, on_error, crowds=crowds)
         super().__init__(
             records.class_names,
             records.images,
@@ -60,6 +62,7 @@ class CocoDetection(DetectionDataset):
             on_error=on_error,
         )
         self.category_ids = records.category_ids
+        self._areas = np.array([object_.area for object_ in records.objects], dtype=np.float64)
         self._segmentations = _Segmentations(records.objects) if masks else None
 
     def instance_masks(self, index: int) -> NDArray[np.bool_]:
@@ -85,6 +88,41 @@ class CocoDetection(DetectionDataset):
                 image_id = self.image_ids[index]
                 raise InputError(f"{self.source}: annotation {annotation_id} (image {image_id}): {error}") from None
         return masks
+
+    def areas(self, labels: Sequence[int]) -> NDArray[np.float64]:
+        """Add up the recorded areas of the objects of some labels.
+
+        Returns:
+            (N,) pixels in each image.
+        """
+        owners = np.repeat(np.arange(len(self)), np.diff(self._starts))
+        counts = np.isin(self._labels, labels)
+        totals = np.zeros(len(self))
+        np.add.at(totals, owners[counts], self._areas[counts])
+        return totals
+
+
+def coco_annotations(root: Path, split: str) -> Path:
+    """Return the annotation file of a split in the layout of COCO 2017."""
+    return root / "annotations" / f"instances_{split}.json"
+
+
+def coco_layout(*splits: str) -> str:
+    """Say what belongs into a data set of these splits, for messages."""
+    return " and ".join(f"{split}/ with annotations/instances_{split}.json" for split in splits)
+
+
+def check_same_categories(train: CocoDetection, val: CocoDetection) -> None:
+    """Compare the categories of two splits: labels, counted per file, mean the same only if these are the same.
+
+    Raises:
+        InputError: If they differ.
+    """
+    if (train.category_ids, train.class_names) != (val.category_ids, val.class_names):
+        raise InputError(
+            f"{train.source}: its {len(train.class_names)} categories are not the {len(val.class_names)} of"
+            f" {val.source}; list the same ids and names in both"
+        )
 
 
 class _Segmentations:

@@ -15,7 +15,7 @@ from mbdet.data.records import (
     paused_garbage_collection,
 )
 from mbdet.errors import InputError
-from mbdet.runtime.boxes import read_coco_box, read_coco_size
+from mbdet.runtime.boxes import Box, read_coco_box, read_coco_size
 
 Json = dict[str, Any]
 
@@ -26,17 +26,18 @@ class CocoRecords(NamedTuple):
     category_ids: tuple[int, ...]  # ascending; label k means category_ids[k]
     class_names: tuple[str, ...]  # in the same order
     images: list[ImageRecord]  # in the file's order
-    objects: list[ObjectRecord]  # image by image, in the file's order; no crowds
+    objects: list[ObjectRecord]  # image by image, in the file's order
 
 
 @paused_garbage_collection()
-def read_records(annotations: Path, images: Path, on_error: OnError) -> CocoRecords:
+def read_records(annotations: Path, images: Path, on_error: OnError, *, crowds: bool = False) -> CocoRecords:
     """Read an `instances_*.json` and check all of it.
 
     Args:
         annotations: The file.
         images: Folder that its file names are relative to.
         on_error: Whether bad boxes and missing images raise, or are left out, counted and logged.
+        crowds: Whether to read crowds too.
 
     Returns:
         What is usable.
@@ -51,7 +52,7 @@ def read_records(annotations: Path, images: Path, on_error: OnError) -> CocoReco
     image_records = _by_id(content["images"], "image", annotations)
     usable = _check_images(image_records, images, Problems(annotations, on_error, "images"))
     objects = _check_objects(
-        content["annotations"],
+        [record for record in content["annotations"] if crowds or not record.get("iscrowd")],
         {image.image_id: (position, image) for position, image in enumerate(usable)},
         image_records.keys() - {image.image_id for image in usable},
         {category_id: label for label, category_id in enumerate(category_ids)},
@@ -128,8 +129,6 @@ def _check_objects(
     problems: Problems,
 ) -> Iterator[ObjectRecord]:
     for record in records:
-        if record.get("iscrowd"):
-            continue
         image_id, category_id = record.get("image_id"), record.get("category_id")
         try:
             if image_id in images_left_out:
@@ -143,5 +142,11 @@ def _check_objects(
         except (ValueError, TypeError) as error:  # TypeError: an id that is a list
             problems.add(f"annotation {record.get('id')} (image {image_id}): {error}", "correct or remove it")
         else:
-            yield ObjectRecord(position, labels[category_id], box, record.get("id"), record.get("segmentation"))
+            label, area = labels[category_id], _read_area(record.get("area"), box)
+            yield ObjectRecord(position, label, box, record.get("id"), record.get("segmentation"), area=area)
     problems.log()
+
+
+def _read_area(area: object, box: Box) -> float:
+    """The recorded area in pixels; where none is recorded, that of the box."""
+    return float(area) if isinstance(area, int | float) else (box[2] - box[0]) * (box[3] - box[1])

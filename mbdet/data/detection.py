@@ -3,17 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from mbdet.data.base import ImageDataModule, ImageDataset
-from mbdet.data.coco import CocoDetection
+from mbdet.data.coco import CocoDetection, check_same_categories, coco_annotations, coco_layout
 from mbdet.data.detection_dataset import DetectionDataset, DetectionSample
 from mbdet.data.records import OnError
 from mbdet.data.transforms import SSD_AUGMENTATION, Augmentation, Transform, eval_transform, train_transform
-from mbdet.errors import InputError
 from mbdet.metrics.coco import CocoEvaluator
 from mbdet.types import DetectionBatch, DetectionTargets
 
@@ -118,7 +116,7 @@ class CocoDataModule(DetectionDataModule):
         augmentation: Augmentation | None = SSD_AUGMENTATION,
     ) -> None:
         super().__init__(root, input_size, train_split, val_split, batch_size, num_workers, on_error, augmentation)
-        self.val_annotations = self._annotations(val_split)
+        self.val_annotations = coco_annotations(self.root, val_split)
 
     def evaluator(self) -> CocoEvaluator:
         """Return a new evaluation against the validation split, which needs no `setup`."""
@@ -129,25 +127,16 @@ class CocoDataModule(DetectionDataModule):
 
         Labels are counted per file, so they mean the same in both splits only if the categories are the same.
         """
-        annotations = self._annotations(split)
+        annotations = coco_annotations(self.root, split)
         dataset = CocoDetection(annotations, self.root / split, transform, train=train, on_error=self.on_error)
         if train:
-            val = self.val_dataset
-            if (dataset.category_ids, dataset.class_names) != (val.category_ids, val.class_names):
-                raise InputError(
-                    f"{annotations}: its {len(dataset.class_names)} categories are not the {len(val.class_names)} of"
-                    f" {val.source}; list the same ids and names in both"
-                )
+            check_same_categories(dataset, self.val_dataset)
         return dataset
 
     @property
     def layout(self) -> str:
         """What belongs in the root, for a message."""
-        splits = (self.train_split, self.val_split)
-        return " and ".join(f"{split}/ with annotations/instances_{split}.json" for split in splits)
-
-    def _annotations(self, split: str) -> Path:
-        return self.root / "annotations" / f"instances_{split}.json"
+        return coco_layout(self.train_split, self.val_split)
 
 
 def collate(samples: Sequence[DetectionSample | None], input_size: tuple[int, int], max_objects: int) -> DetectionBatch:

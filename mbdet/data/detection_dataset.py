@@ -77,6 +77,10 @@ class DetectionDataset(ImageDataset[DetectionSample]):
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self.images / str(self._files[index])
+
     def describe(self, index: int) -> str:
         """Say where an image is recorded, for messages."""
         return f"image {self.image_ids[index]} of {self.source}"
@@ -85,7 +89,7 @@ class DetectionDataset(ImageDataset[DetectionSample]):
         """See `ImageDataset.load`."""
         image_id, (height, width) = int(self.image_ids[index]), self._sizes[index].tolist()
         try:
-            image = read_image(self.images / str(self._files[index]), (height, width))
+            image = read_image(self.file(index), (height, width))
         except InputError as error:
             raise InputError(f"{error} ({self.describe(index)})") from error
         objects = slice(self._starts[index], self._starts[index + 1])

@@ -34,6 +34,7 @@ class ObjectRecord(NamedTuple):
     annotation_id: object
     segmentation: object = None  # as COCO writes it
     difficult: bool = False  # as VOC marks it: the evaluation ignores it
+    area: float = 0.0  # pixels, as COCO records it
 
 
 @contextmanager

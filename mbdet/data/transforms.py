@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from mbdet.errors import InputError
-from mbdet.runtime.image import resize
+from mbdet.metrics.segmentation import IGNORED
+from mbdet.runtime.image import MEAN_COLOUR, resize
 
 Transform: TypeAlias = A.Compose
-
-IGNORED = 255  # the mask value of what is not in the image
 
 
 @dataclass(frozen=True)
@@ -69,20 +68,21 @@ def train_transform(size: tuple[int, int], augmentation: Augmentation = SSD_AUGM
         A pipeline over `image`, `bboxes` with `labels`, and `mask` where given.
     """
     steps = [
-        # The ranges of SSD's data layer, written as factors (torchvision's RandomPhotometricDistort).
-        A.ColorJitter(
-            brightness=(0.875, 1.125),
-            contrast=(0.5, 1.5),
-            saturation=(0.5, 1.5),
-            hue=(-0.05, 0.05),
-            p=augmentation.photometric,
-        ),
+        photometric_distortion(augmentation.photometric),
         ZoomOut(augmentation.zoom_out_ratio, p=augmentation.zoom_out),
         SSDRandomCrop(p=augmentation.crop),
         A.HorizontalFlip(p=augmentation.flip),
         Resize(*size),
     ]
     return _compose(steps, min_side=1)
+
+
+def photometric_distortion(p: float) -> A.ColorJitter:
+    """Distort brightness, contrast, saturation and hue, with probability `p`.
+
+    Source: the ranges of SSD's data layer, written as factors (torchvision's RandomPhotometricDistort).
+    """
+    return A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=p)
 
 
 def eval_transform(size: tuple[int, int]) -> Transform:
@@ -162,9 +162,7 @@ class ZoomOut(A.Pad):  # type: ignore[misc]  # untyped base
         p: Probability.
     """
 
-    def __init__(
-        self, max_ratio: float = 4.0, fill: tuple[float, float, float] = (124.0, 116.0, 104.0), p: float = 0.5
-    ) -> None:
+    def __init__(self, max_ratio: float = 4.0, fill: tuple[float, float, float] = MEAN_COLOUR, p: float = 0.5) -> None:
         super().__init__(fill=fill, fill_mask=IGNORED, p=p)
         self.max_ratio = max_ratio
 
@@ -226,6 +224,12 @@ class SSDRandomCrop(BaseCrop):  # type: ignore[misc]  # untyped base
         left = self.random_generator.integers(0, width - patch_w, endpoint=True)
         top = self.random_generator.integers(0, height - patch_h, endpoint=True)
         return np.stack([left, top, left + patch_w, top + patch_h], axis=1)
+
+
+def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize classes (H, W) to the nearest pixel, as `Resize` does."""
+    resized = cv2.resize(np.ascontiguousarray(mask), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, dtype=np.uint8)
 
 
 def _compose(steps: list[A.BasicTransform], min_side: float) -> Transform:

@@ -43,7 +43,7 @@ class VocRecords(NamedTuple):
     @property
     def source(self) -> Path:
         """What messages call the split: its list of images, or for several lists the root with their names."""
-        return _source(self.root, self.split)
+        return list_of(self.root, self.split, "Main")
 
 
 class _Annotation(NamedTuple):
@@ -71,9 +71,9 @@ def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
         InputError: If a file or an object cannot be used. Names of images that are not below the image folder raise
             under "skip" too.
     """
-    names = _read_names(root, split)
+    names = read_names(root, split, "Main")
     xml_files = {number: f"{folder}Annotations/{stem}.xml" for number, (folder, stem) in enumerate(names)}
-    problems = Problems(_source(root, split), on_error, "images")
+    problems = Problems(list_of(root, split, "Main"), on_error, "images")
     annotations = _read_annotations(root, xml_files, problems)
     files = _image_files(root, names, annotations, problems)
     sizes = {number: annotation.size for number, annotation in annotations.items()}
@@ -82,6 +82,49 @@ def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
     objects = list(_check_objects(root, xml_files, annotations, images, boxes))
     boxes.log()
     return VocRecords(root, split, xml_files, images, objects)
+
+
+def read_names(root: Path, split: str, task: str) -> list[tuple[str, str]]:
+    """Read which images a split lists.
+
+    Args:
+        root: Folder that holds `ImageSets`, or several such folders.
+        split: Name of an image set, or several, as in `read_voc`.
+        task: Folder of the lists within `ImageSets`.
+
+    Returns:
+        Folder ("" or with a slash at its end) and stem of each image.
+
+    Raises:
+        InputError: If a list is not there, cannot be read, is empty, or names an image that is not below the image
+            folder or that is there already.
+    """
+    names: dict[tuple[str, str], None] = {}
+    for part in split.split("+"):
+        folder, file = _split_file(root, part, task)
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except FileNotFoundError:
+            raise InputError(
+                f"{file}: there is no such list of images; check the folder and the split, which for several years"
+                " reads VOC2007/trainval+VOC2012/trainval"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); copy or download it again") from None
+        if not lines:
+            raise InputError(f"{file}: lists no image; write the name of one image per line, without its suffix")
+        columns = [line.rsplit(maxsplit=1) for line in lines]
+        # The lists of single classes say in a second column whether the class is there.
+        if all(len(column) == 2 and column[1] in ("-1", "0", "1") for column in columns):
+            lines = [column[0] for column in columns]
+        for line in lines:
+            stem = path_below(line)
+            if stem is None:
+                raise InputError(f"{file}: {line!r} is not a path below the image folder; correct it")
+            if (folder, stem) in names:
+                raise InputError(f"{file}: the split {split!r} lists image {stem!r} twice; remove one of them")
+            names[folder, stem] = None
+    return list(names)
 
 
 def label_objects(records: VocRecords, class_names: Sequence[str], on_error: OnError) -> list[ObjectRecord]:
@@ -106,44 +149,15 @@ def label_objects(records: VocRecords, class_names: Sequence[str], on_error: OnE
     return labelled
 
 
-def _source(root: Path, split: str) -> Path:
-    return root / split if "+" in split else _split_file(root, split)[1]
+def list_of(root: Path, split: str, task: str) -> Path:
+    """What messages call a split: its list of images, or for several lists the root with their names."""
+    return root / split if "+" in split else _split_file(root, split, task)[1]
 
 
-def _split_file(root: Path, part: str) -> tuple[str, Path]:
+def _split_file(root: Path, part: str, task: str) -> tuple[str, Path]:
     """Folder ("" or with a slash at its end) and list of one part of a split."""
     folder, slash, name = part.strip().rpartition("/")
-    return folder + slash, root / folder / "ImageSets" / "Main" / f"{name}.txt"
-
-
-def _read_names(root: Path, split: str) -> list[tuple[str, str]]:
-    """Folder and stem of each image that a split lists."""
-    names: dict[tuple[str, str], None] = {}
-    for part in split.split("+"):
-        folder, file = _split_file(root, part)
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except FileNotFoundError:
-            raise InputError(
-                f"{file}: there is no such list of images; check the folder and the split, which for several years"
-                " reads VOC2007/trainval+VOC2012/trainval"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); copy or download it again") from None
-        if not lines:
-            raise InputError(f"{file}: lists no image; write the name of one image per line, without its suffix")
-        columns = [line.rsplit(maxsplit=1) for line in lines]
-        # The lists of single classes say in a second column whether the class is there.
-        if all(len(column) == 2 and column[1] in ("-1", "0", "1") for column in columns):
-            lines = [column[0] for column in columns]
-        for line in lines:
-            stem = path_below(line)
-            if stem is None:
-                raise InputError(f"{file}: {line!r} is not a path below the image folder; correct it")
-            if (folder, stem) in names:
-                raise InputError(f"{file}: the split {split!r} lists image {stem!r} twice; remove one of them")
-            names[folder, stem] = None
-    return list(names)
+    return folder + slash, root / folder / "ImageSets" / task / f"{name}.txt"
 
 
 def _read_annotations(root: Path, files: dict[int, str], problems: Problems) -> dict[int, _Annotation]:

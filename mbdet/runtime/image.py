@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPS_SIDES = (5, 6, 7, 8)
+# How an image of another aspect becomes the network input: stretched to it; or in its top left corner with the aspect
+# that it has, either resized until it fits exactly ("fit") or made smaller only where it is too large ("pad").
+Resizing = Literal["stretch", "fit", "pad"]
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's, RGB
 # Not all that Pillow knows: some of its formats start other programs or can only be written.
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -85,6 +90,51 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     if image.shape[:2] == (height, width):
         return image
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def zoom_to_fit(size: tuple[int, int], input_size: tuple[int, int]) -> float:
+    """How many times larger an image may become before it no longer fits into the network input."""
+    return min(input_size[0] / size[0], input_size[1] / size[1])
+
+
+def placed_size(size: tuple[int, int], input_size: tuple[int, int], resizing: Resizing) -> tuple[int, int]:
+    """Height and width that an image has within the network input.
+
+    Args:
+        size: Height and width of the image.
+        input_size: Height and width of the network input.
+        resizing: How it is brought there.
+
+    Returns:
+        The sides of the top left part of the network input that shows the image.
+    """
+    if resizing == "stretch":
+        return input_size
+    zoom = zoom_to_fit(size, input_size)
+    if resizing == "pad" and zoom >= 1:
+        return size
+    height, width = (max(1, min(round(side * zoom), limit)) for side, limit in zip(size, input_size, strict=True))
+    return height, width
+
+
+def place(image: NDArray[np.uint8], input_size: tuple[int, int], resizing: Resizing) -> NDArray[np.uint8]:
+    """Bring an image into the network input, what is left at the bottom or the right filled with the mean colour.
+
+    Args:
+        image: Pixels (H, W, 3), RGB.
+        input_size: Height and width of the network input.
+        resizing: How to bring it there.
+
+    Returns:
+        Pixels (height, width, 3).
+    """
+    height, width = placed_size((image.shape[0], image.shape[1]), input_size, resizing)
+    resized = resize(image, (height, width))
+    if (height, width) == tuple(input_size):
+        return resized
+    canvas = np.full((*input_size, 3), MEAN_COLOUR, dtype=np.uint8)
+    canvas[:height, :width] = resized
+    return canvas
 
 
 def central_crop(image: NDArray[np.uint8], fraction: float) -> NDArray[np.uint8]:

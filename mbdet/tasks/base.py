@@ -3,7 +3,8 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, cast
+from copy import deepcopy
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -78,6 +79,19 @@ class Task(pl.LightningModule, ABC):
         self.metrics: Metrics | None = None
         self._evaluator: Evaluator[Any] | None = None
         self._rates: list[float] = []  # full learning rate of each parameter group, as configured
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the weights, for their average, but not what makes the optimiser.
+
+        Under LightningCLI that holds the parser, and through it the trainer with the processes it has started, which
+        cannot be copied.
+        """
+        for shared in (self.optimizer, self._trainer):
+            memo[id(shared)] = shared
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        return copied
 
     @abstractmethod
     def predictor(self, device: str | None = None) -> Predictor[Any]:

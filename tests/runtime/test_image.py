@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mbdet.errors import InputError
-from mbdet.runtime.image import image_size, read_image, resize
+from mbdet.runtime.image import MEAN_COLOUR, Resizing, image_size, place, placed_size, read_image, resize
 
 UPRIGHT = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14  # 2 high, 3 wide, every pixel another
 
@@ -166,3 +166,32 @@ def test_resize_to_the_same_size_copies_nothing() -> None:
 def test_it_needs_neither_torch_nor_opencv() -> None:
     code = "import sys, mbdet.runtime.image; sys.exit(bool({'torch', 'cv2', 'albumentations'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "resizing", "expected"),
+    [
+        ((375, 500), "stretch", (513, 513)),
+        ((375, 500), "fit", (385, 513)),
+        ((500, 333), "fit", (513, 342)),
+        ((1000, 500), "fit", (513, 256)),
+        ((1, 5000), "fit", (1, 513)),
+        ((375, 500), "pad", (375, 500)),
+        ((513, 513), "pad", (513, 513)),
+        ((600, 300), "pad", (513, 256)),
+    ],
+)
+def test_placed_size(size: tuple[int, int], resizing: Resizing, expected: tuple[int, int]) -> None:
+    assert placed_size(size, (513, 513), resizing) == expected
+
+
+def test_place_fills_with_the_mean_colour() -> None:
+    image = np.full((10, 20, 3), 7, np.uint8)
+    placed = place(image, (8, 8), "fit")
+    assert (placed[:4] == 7).all()
+    assert (placed[4:] == MEAN_COLOUR).all()
+    assert (place(image, (8, 8), "stretch") == 7).all()
+    padded = place(image, (12, 30), "pad")
+    np.testing.assert_array_equal(padded[:10, :20], image)
+    assert (padded[10:] == MEAN_COLOUR).all()
+    assert (padded[:, 20:] == MEAN_COLOUR).all()
