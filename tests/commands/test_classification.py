@@ -48,7 +48,8 @@ def test_a_run_leaves_all_that_it_promises(classifier_run: Path) -> None:
 
 def test_figures(figures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(figures.read_text())
-    assert list(content) == ["top1", "top5", "per_class"]
+    assert list(content) == ["top1", "top5", "per_class", "images", "images_left_out"]
+    assert (content["images"], content["images_left_out"]) == (6, 0)
     assert tuple(content["per_class"]) == NAMES
     assert all(values["images"] == 2 for values in content["per_class"].values())
     records = json.loads(figures.with_name("figures_predictions.json").read_text())

@@ -76,7 +76,7 @@ def test_nothing_to_plot(rows: list[dict[str, float]], tmp_path: Path) -> None:
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "curves.png"
     path.mkdir()  # cannot be replaced by a file
-    with pytest.raises(OSError, match=r"curves\.png"):
+    with pytest.raises(InputError, match=r"curves\.png: cannot be written"):
         plot_history(ROWS, path)
     assert list(tmp_path.iterdir()) == [path]
 
