@@ -58,6 +58,18 @@ def test_widths(width_mult: float, scale_last: bool, widths: list[int]) -> None:
     assert network.specs["c3"].channels == widths[3]
     assert network.specs["c4"].channels == widths[5]
     assert network.specs["c4_expand"].channels == 6 * widths[5]
+
+
+def test_narrowest_width_of_the_tf_detectors() -> None:
+    """No output is narrower than 16 there; what expands it follows."""
+    with torch.device("meta"):
+        network = MobileNetV2(0.35, scale_last=True, min_channels=16)
+    firsts = [network.blocks[index].project for index in (0, 1, 3, 6, 10, 13, 16)]
+    widths = [layer.conv.out_channels for layer in (network.stem, *firsts, network.last)]
+    assert widths == [16, 16, 16, 16, 24, 32, 56, 112, 448]
+    assert [block.expanded_channels for block in network.blocks[:3]] == [16, 96, 96]
+    with torch.device("meta"):
+        assert MobileNetV2(0.01, scale_last=True, min_channels=24).specs["c5"].channels == 24
     assert network.specs["c5"].channels == widths[8]
 
 

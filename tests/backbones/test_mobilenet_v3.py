@@ -42,6 +42,20 @@ def test_costs_of_the_published_classifiers(
     assert millions == pytest.approx(madds, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("min_channels", "widths", "expanded"), [(8, [8, 8, 8, 8, 16], [8, 32, 24]), (16, [16] * 5, [16, 64, 48])]
+)
+def test_narrowest_width_of_the_tf_detectors(min_channels: int, widths: list[int], expanded: list[int]) -> None:
+    """No output is narrower than 16 there; what expands it follows, and so do gates."""
+    with torch.device("meta"):
+        network = MobileNetV3(width_mult=0.35, min_channels=min_channels)
+        tiny = MobileNetV3("small", width_mult=0.01, min_channels=min_channels)
+    assert [layer.out_channels for layer in (network.stem.conv, *network.blocks[:4])] == widths
+    assert [block.expanded_channels for block in network.blocks[:3]] == expanded
+    assert tiny.specs["c5"].channels == min_channels
+    assert tiny.blocks[0].se.reduce.out_channels == 8
+
+
 def test_torchvision_rounds_other_widths() -> None:
     with torch.device("meta"):
         network = MobileNetV3(width_mult=0.75, rounding="torchvision")

@@ -72,3 +72,5 @@ def test_constants_of_the_tf_detectors(build: Callable[..., SSDLite]) -> None:
     assert {layer.eps for layer in detector.modules() if isinstance(layer, nn.BatchNorm2d)} == {1e-3}
     assert len(detector.anchors) == 1917
     assert [extra.expand.conv.out_channels for extra in detector.extras] == [25, 16, 16, 16]
+    assert [extra.reduce.conv.out_channels for extra in detector.extras] == [16, 16, 16, 16]
+    assert [extra.depthwise.conv.out_channels for extra in detector.extras] == [16, 16, 16, 16]
