@@ -22,12 +22,14 @@ class Convention:
         bn_eps: As in `ConvConfig`.
         mean: RGB mean in [0, 255].
         std: RGB standard deviation in [0, 255].
+        head_bn_eps: As `bn_eps`, of the heads; None if theirs is the backbone's.
     """
 
     padding: Padding
     bn_eps: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    head_bn_eps: float | None = None
 
 
 TF = Convention("same", 1e-3, TF_MEAN, TF_STD)
