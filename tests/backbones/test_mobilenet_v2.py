@@ -1,4 +1,4 @@
-"""MobileNetV2 against the published counts, torchvision's network and TensorFlow's padding."""
+"""MobileNetV2 against the published widths, torchvision's network and TensorFlow's padding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,29 +11,8 @@ from torchvision.models import mobilenet_v2
 
 from mbdet.backbones import MobileNetV2
 from mbdet.backbones.blocks import SameConv2d, dilate, make_divisible
-from mbdet.cost import count_madds, count_parameters
 
 STRIDES = [2, 1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]  # the stem and the 17 blocks
-
-
-@pytest.mark.parametrize(
-    ("width_mult", "parameters", "madds"),
-    [
-        (1.4, 6_108_776, 582.20),
-        (1.3, 5_386_792, 509.37),
-        (1.0, 3_504_872, 300.77),
-        (0.75, 2_636_424, 209.07),
-        (0.5, 1_968_680, 97.13),
-        (0.35, 1_677_128, 59.29),
-    ],
-)
-def test_costs_of_the_published_classifiers(width_mult: float, parameters: int, madds: float) -> None:
-    with torch.device("meta"):
-        network = MobileNetV2(width_mult).eval()
-        last = network.specs["c5"].channels
-        assert count_parameters(network) + last * 1000 + 1000 == parameters
-        millions = (count_madds(network, torch.zeros(1, 3, 224, 224)) + last * 1000) / 1e6
-    assert millions == pytest.approx(madds, abs=0.005)
 
 
 @pytest.mark.parametrize(
