@@ -19,7 +19,8 @@ def load_weights(network: Network, source: str | Path) -> None:
     """Load all weights of a network.
 
     Args:
-        network: Changed in place; its normalisation is set to that of the weights.
+        network: Changed in place; its normalisation is set to that of the weights. If it has no auxiliary head, that
+            of the weights is left out.
         source: A file, see `mbdet.weights.files.read_tensors`, or a published name; of mbdet, torchvision, timm, slim
             or the TF Object Detection API.
 
@@ -34,6 +35,9 @@ def load_weights(network: Network, source: str | Path) -> None:
             " them as --model.backbone_weights"
         )
     _check_hidden_act(network, weights, source)
+    if "aux_head" not in heads:
+        state = {name: value for name, value in weights.state.items() if not name.startswith("aux_head.")}
+        weights = replace(weights, state=state)
     _load(network, weights, source)
 
 

@@ -36,6 +36,8 @@ TF = Convention("same", 1e-3, TF_MEAN, TF_STD)
 TORCHVISION_V2 = Convention("symmetric", 1e-5, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V3 = Convention("symmetric", 1e-3, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_SSDLITE = Convention("symmetric", 1e-3, TF_MEAN, TF_STD)
+TORCHVISION_SEGMENTATION = Convention("symmetric", 1e-3, IMAGENET_MEAN, IMAGENET_STD, head_bn_eps=1e-5)
+TF_DEEPLAB = Convention("same", 1e-3, TF_MEAN, TF_STD, head_bn_eps=1e-5)
 TIMM = Convention("symmetric", 1e-5, IMAGENET_MEAN, IMAGENET_STD)
 TIMM_V1 = Convention("symmetric", 1e-5, TF_MEAN, TF_STD)
 

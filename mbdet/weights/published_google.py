@@ -91,6 +91,6 @@ GOOGLE = {
     "google/deeplabv3_mnv2_pascal_trainval_2018_01_29": _entry(
         f"{SEGMENTATION_URL}/deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz",
         "VOC 2012 test mIOU 80.25, at output stride 8 with several scales and flips",
-        "MobileNetV2(last_channels=None) as its backbone",
+        "DeepLabV3(MobileNetV2(last_channels=None, output_stride=8), 21, rates=())",
     ),
 }

@@ -9,16 +9,26 @@ from mbdet.backbones.base import Normalize
 from mbdet.backbones.blocks import Padding
 from mbdet.errors import InputError
 from mbdet.models.classifier import HiddenAct
-from mbdet.weights import tf_mobilenet, tf_object_detection, timm_mobilenet, torchvision_mobilenet, torchvision_ssdlite
+from mbdet.weights import (
+    tf_deeplab,
+    tf_mobilenet,
+    tf_object_detection,
+    timm_mobilenet,
+    torchvision_mobilenet,
+    torchvision_segmentation,
+    torchvision_ssdlite,
+)
 from mbdet.weights.files import first_line, read_metadata, read_tensors
 from mbdet.weights.origin import Origin, Tensors
 
-# In this order: a detector holds its backbone's names too.
+# In this order: a detector or a segmenter holds its backbone's names too.
 ORIGINS: tuple[Origin, ...] = (
     *torchvision_ssdlite.ORIGINS,
+    *torchvision_segmentation.ORIGINS,
     *torchvision_mobilenet.ORIGINS,
     *timm_mobilenet.ORIGINS,
     *tf_object_detection.ORIGINS,
+    *tf_deeplab.ORIGINS,
     *tf_mobilenet.ORIGINS,
 )
 

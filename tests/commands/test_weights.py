@@ -8,11 +8,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from mbdet.backbones import MobileNetV2, MobileNetV3
 from mbdet.cli import main
 from mbdet.errors import InputError
-from mbdet.models import Classifier, SSDLite
+from mbdet.models import LRASPP, Classifier, SSDLite
 from mbdet.models.classifier import HiddenAct
 from mbdet.weights import PUBLISHED, load_backbone_weights, load_weights
 
@@ -173,10 +174,20 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-def test_what_has_no_place_is_left_out(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = real_data / "weights" / "deeplabv3_mnv2_pascal_trainval.npz"
-    assert main(["weights", "convert", str(source), str(tmp_path / "backbone.safetensors")]) == 0
-    assert "left out, as they have no place in a network of ours: " in capsys.readouterr().out
-    load_backbone_weights(
-        MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), tmp_path / "backbone.safetensors"
-    )
+def test_what_has_no_place_is_left_out(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "more.pth"
+    torch.save(torch.load(published) | {"Teacher|logits": torch.zeros(1)}, source)
+    assert main(["weights", "convert", str(source), str(tmp_path / "v2.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "left out, as they have no place in a network of ours: Teacher|logits\n" in out
+    load_backbone_weights(MobileNetV2(), tmp_path / "v2.safetensors")
+
+
+def test_a_segmenter_is_converted_with_both_constants(tmp_path: Path) -> None:
+    theirs, output = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), tmp_path / "out.safetensors"
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    assert main(["weights", "convert", str(tmp_path / "w.pth"), str(output)]) == 0
+    head = {"pool_size": None, "low_level": "c3_first", "gate_bias": False}
+    load_weights(LRASPP(MobileNetV3(), 21, **head), output)
+    with pytest.raises(InputError, match=r"need bn_eps: 1e-05 in the heads, the network has 0\.001"):
+        load_weights(LRASPP(MobileNetV3(), 21, bn_eps=1e-3, **head), output)

@@ -192,5 +192,5 @@ def test_the_backbone_of_the_published_deeplab(deeplab: Path, coco_images: Calla
 
 def test_a_published_deeplab_is_no_classifier(deeplab: Path, refused: Refused) -> None:
     network = Classifier(MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), 21)
-    with refused(network, "TF weights of a MobileNetV2 are not those of a whole classifier"):
+    with refused(network, "TF weights of a DeepLabv3 on MobileNetV2 are not those of a whole classifier"):
         load_weights(network, deeplab)
