@@ -48,7 +48,8 @@ def print_list(published: Mapping[str, PublishedWeights]) -> None:
         mean, std = (" ".join(f"{x:g}" for x in values) for values in (convention.mean, convention.std))
         fetch = "to be fetched by hand, its checksum is unknown" if weights.sha256 is None else weights.sha256
         print(name)
-        print(f"  network   {weights.fits}; padding {convention.padding}, bn_eps {convention.bn_eps:g}")
+        heads = "" if convention.head_bn_eps is None else f", of the heads {convention.head_bn_eps:g}"
+        print(f"  network   {weights.fits}; padding {convention.padding}, bn_eps {convention.bn_eps:g}{heads}")
         print(f"  images    mean {mean}, std {std}")
         print(f"  accuracy  {weights.accuracy}")
         print(f"  licence   {weights.licence}")
