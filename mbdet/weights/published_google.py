@@ -6,11 +6,11 @@ file, either of which mbdet reads. Those for 8 bits, and the detectors with PPN 
 
 from mbdet.weights.origin import TF, PublishedWeights
 
-V1_URL = "http://download.tensorflow.org/models/mobilenet_v1_2018_02_22"
+V1_URL = "https://download.tensorflow.org/models/mobilenet_v1_2018_02_22"
 V2_URL = "https://storage.googleapis.com/mobilenet_v2/checkpoints"
 V3_URL = "https://storage.googleapis.com/mobilenet_v3/checkpoints"
-DETECTION_URL = "http://download.tensorflow.org/models/object_detection"
-SEGMENTATION_URL = "http://download.tensorflow.org/models"
+DETECTION_URL = "https://download.tensorflow.org/models/object_detection"
+SEGMENTATION_URL = "https://download.tensorflow.org/models"
 
 # Width, resolution: top-1, top-5.
 V1 = {
