@@ -1,10 +1,12 @@
 """Checkpoints that describe their own network."""
 
+import enum
+import importlib
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -32,18 +34,18 @@ def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
         device: Where to compute; by default the GPU if there is one.
 
     Raises:
-        InputError: If it does not describe its network, or names classes of a module that nobody imported: reading a
-            file must not decide which code runs.
+        InputError: If it does not describe its network, names classes of a module that nobody imported, or has text
+            where a class belongs: reading a file must not decide which code runs or which other files are read.
     """
     hyper_parameters = read_checkpoint(path).get("hyper_parameters")
     if not isinstance(hyper_parameters, Mapping) or not isinstance(hyper_parameters.get("network"), Mapping):
         raise InputError(f"{path}: does not describe its network; give its config too: CONFIG --weights {path}")
     taken = {name for _, kind in PREDICTORS for name in inspect.signature(kind).parameters}
     described = {name: value for name, value in hyper_parameters.items() if name in taken - {"class_names", "device"}}
-    for class_path in _class_paths(described):
-        module = class_path.rpartition(".")[0]
-        if not module.startswith("mbdet.") and module not in sys.modules:
-            raise InputError(f"{path}: needs {class_path}; import {module} first if you trust it")
+    types = {name: hint for _, kind in PREDICTORS for name, hint in _hints(kind).items()} | {"network": Network}
+    for name, value in described.items():
+        _check_description(path, name, value, _leaves(types[name]))
+    described = {name: _without_downloads(value) for name, value in described.items()}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--network", type=Network)
     try:
@@ -85,6 +87,7 @@ def check_same_network(path: Path, network: Mapping[str, object]) -> None:
             "class_bias_init",
             "mean",
             "std",
+            "pretrained",
         ):
             raise InputError(
                 f"{path}: was made with {name} {theirs[name]}, the config says {ours[name]}; give the config of its run"
@@ -101,9 +104,89 @@ def _flatten(value: object, prefix: str = "network") -> dict[str, object]:
     return {prefix: tuple(value) if isinstance(value, list) else value}
 
 
-def _class_paths(value: object) -> list[str]:
-    """Return every string with a dot, at any depth: a class may also be named without `class_path`."""
+def _check_description(path: Path, option: str, value: object, leaves: Sequence[Any]) -> None:
+    """Go through a description before the parser does, which takes text for a class, for YAML or for a file's name.
+
+    Args:
+        path: The checkpoint, for messages.
+        option: Dotted name of the value, likewise.
+        value: Classes as mappings with `class_path` and `init_args`, at any depth.
+        leaves: The types that the value may have, without the containers around them.
+
+    Raises:
+        InputError: If a class is of a module that nobody imported, or text stands where the constructor wants another
+            type than text.
+    """
     if isinstance(value, str):
-        return [value] if "." in value else []
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [path for part in inner for path in _class_paths(part)]
+        if not _takes_text(leaves):
+            raise InputError(f"{path}: its network cannot be built: {option} is text where its type has none: {value!r}")
+    elif isinstance(value, Mapping) and "class_path" in value:
+        kind = _trusted_class(path, option, value["class_path"])
+        for name, inner in value.items():
+            if name != "class_path":
+                _check_description(path, option, inner, [kind])
+    elif isinstance(value, Mapping):
+        # The arguments of one of these classes, or a mapping of the constructor's own.
+        hints = {name: hint for leaf in leaves if isinstance(leaf, type) for name, hint in _hints(leaf).items()}
+        for name, inner in value.items():
+            known = _leaves(hints[name]) if name in hints else leaves
+            _check_description(path, f"{option}.{name}", inner, known)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_description(path, option, inner, leaves)
+
+
+def _trusted_class(path: Path, option: str, class_path: object) -> type:
+    """Return the class of that name, provided that its module is ours or imported already."""
+    module, _, name = str(class_path).rpartition(".")
+    if not module.startswith("mbdet.") and module not in sys.modules:
+        raise InputError(f"{path}: needs {class_path}; import {module or 'its module'} first if you trust it")
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        kind = None
+    if not isinstance(kind, type):
+        raise InputError(f"{path}: its network cannot be built: {option} is {class_path}, but there is no such class")
+    return kind
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a constructor's arguments, with those of its bases, to which it may hand arguments on."""
+    hints: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        try:
+            hints |= get_type_hints(vars(base)["__init__"]) if "__init__" in vars(base) else {}
+        except (NameError, TypeError):  # types that exist for type checkers alone: then no text is taken
+            continue
+    return hints
+
+
+def _leaves(hint: Any) -> list[Any]:
+    """Return the types that a type hint is made of: `Sequence[int] | Backbone` gives int and Backbone."""
+    origin = get_origin(hint)
+    if origin is None or origin in (Literal, Callable, type):
+        return [hint]
+    inner = get_args(hint)[:1] if origin is Annotated else get_args(hint)
+    return [leaf for part in inner if part is not ... for leaf in _leaves(part)]
+
+
+def _takes_text(leaves: Sequence[Any]) -> bool:
+    """Tell whether text is one of the types, and all others are plain, so that the parser can make no class of it."""
+    names = [leaf is str or get_origin(leaf) is Literal or _is_enum(leaf) for leaf in leaves]
+    return any(names) and all(
+        name or leaf in (int, float, bool, type(None)) for name, leaf in zip(names, leaves, strict=True)
+    )
+
+
+def _is_enum(leaf: Any) -> bool:
+    return isinstance(leaf, type) and issubclass(leaf, enum.Enum)
+
+
+def _without_downloads(value: object) -> Any:
+    """Return a description whose `pretrained` are all false: the checkpoint has all weights itself."""
+    if isinstance(value, Mapping):
+        return {
+            name: False if name == "pretrained" and inner is True else _without_downloads(inner)
+            for name, inner in value.items()
+        }
+    return [_without_downloads(inner) for inner in value] if isinstance(value, list | tuple) else value

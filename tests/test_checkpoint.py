@@ -1,17 +1,18 @@
-import sys
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mbdet.backbones import MobileNetV2
+from mbdet.backbones import MobileNetV2, TimmBackbone
 from mbdet.checkpoint import load_checkpoint
 from mbdet.errors import InputError
-from mbdet.models import Classifier, Network
-from mbdet.predictor import TorchClassifier
+from mbdet.models import Classifier, Network, SSDLite
+from mbdet.predictor import TorchClassifier, TorchPredictor
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "class_path": "mbdet.models.SSDLite",
     "init_args": {
         "backbone": {"class_path": "mbdet.backbones.MobileNetV2", "init_args": {"width_mult": 0.35}},
@@ -26,19 +27,82 @@ def save(path: Path, **content: object) -> Path:
     return path
 
 
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a module on the path that ends the process when it is imported."""
+    (tmp_path / "evilmod.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("evil")
 @pytest.mark.parametrize(
-    "backbone", [{"class_path": "evil.Backbone"}, "evil.Backbone", {"init_args": ["evil.Backbone"]}]
+    ("backbone", "message"),
+    [
+        ({"class_path": "evilmod.B"}, r"needs evilmod\.B; import evilmod first if you trust it"),
+        ({"class_path": '"evilmod\\u002eB"'}, "needs "),
+        ({"init_args": {"class_path": "evilmod.B"}}, r"needs evilmod\.B; import evilmod first"),
+        ("evilmod.B", "network.backbone is text where its type has none"),
+        ({"init_args": ["evilmod.B"]}, "network.backbone.init_args is text where its type has none"),
+        ('{"class_path": "evilmod\\u002eB"}', "network.backbone is text where its type has none"),
+        ('{"class_path": "evilmod\\u002eB", "init_args": {}}', "network.backbone is text where its type has none"),
+        ("evil.yaml", "network.backbone is text where its type has none"),
+    ],
 )
-def test_a_module_that_nobody_imported_is_not_imported(tmp_path: Path, backbone: object) -> None:
-    (tmp_path / "evil.py").write_text("raise SystemExit('ran')")
-    network = {"class_path": "mbdet.models.SSDLite", "init_args": {"backbone": backbone}}
+def test_a_module_that_nobody_imported_is_not_imported(tmp_path: Path, backbone: object, message: str) -> None:
+    network = {"class_path": "mbdet.models.SSDLite", "init_args": {**NETWORK["init_args"], "backbone": backbone}}
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": network}, state_dict={"a": torch.zeros(1)})
-    sys.path.insert(0, str(tmp_path))
-    try:
-        with pytest.raises(InputError, match=r"needs evil\.Backbone; import evil first if you trust it"):
-            load_checkpoint(path)
-    finally:
-        sys.path.remove(str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("option", ["postprocess", "anchors"])
+def test_no_other_file_is_read_for_a_description(tmp_path: Path, option: str) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("{}\n")
+    network: dict[str, Any] = {**NETWORK, "init_args": {**NETWORK["init_args"]}}
+    options: dict[str, Any] = {"network": network}
+    (options if option == "postprocess" else network["init_args"])[option] = str(other)
+    state = build().state_dict()
+    path = save(tmp_path / "a.ckpt", hyper_parameters=options, state_dict=state)
+    with pytest.raises(InputError, match=f"{option} is text where its type has none"):
+        load_checkpoint(path, "cpu")
+
+
+def test_a_whole_description_in_one_text_is_none(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt", hyper_parameters={"network": json.dumps(NETWORK)}, state_dict={})
+    with pytest.raises(InputError, match="does not describe its network"):
+        load_checkpoint(path)
+
+
+def build() -> SSDLite:
+    return SSDLite(MobileNetV2(0.35), 3, (64, 64))
+
+
+def test_a_detector_is_built_with_its_decoding(tmp_path: Path) -> None:
+    options = {"network": NETWORK, "postprocess": {"scores": "sigmoid", "score_threshold": 0.25}}
+    path = save(tmp_path / "a.ckpt", hyper_parameters=options, state_dict=build().state_dict())
+    predictor = load_checkpoint(path, "cpu")
+    assert isinstance(predictor, TorchPredictor)
+    assert predictor.postprocess.score_threshold == 0.25
+
+
+def test_a_timm_name_with_a_dot_and_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    name = "efficientnet_lite0.ra_in1k"
+    network = Classifier(TimmBackbone(name), 3, (64, 64))
+    backbone = {"class_path": "mbdet.backbones.TimmBackbone", "init_args": {"name": name, "pretrained": True}}
+    described = {"class_path": "mbdet.models.Classifier", "init_args": {**CLASSIFIER["init_args"], "backbone": backbone}}
+    path = save(tmp_path / "a.ckpt", hyper_parameters={"network": described}, state_dict=network.state_dict())
+    asked = []
+    create = timm.create_model
+
+    def create_offline(name: str, *, pretrained: bool, **options: Any) -> Any:
+        asked.append(pretrained)
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", create_offline)
+    assert load_checkpoint(path, "cpu").input_size == (40, 48)
+    assert asked == [False]
 
 
 def test_a_class_that_is_no_network_is_not_built(tmp_path: Path) -> None:
@@ -63,7 +127,7 @@ def test_weights_must_fit_the_description(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-CLASSIFIER = {
+CLASSIFIER: dict[str, Any] = {
     "class_path": "mbdet.models.Classifier",
     "init_args": {
         "backbone": {"class_path": "mbdet.backbones.MobileNetV2", "init_args": {"width_mult": 0.35}},

@@ -27,7 +27,7 @@ class TimmBackbone(Backbone):
         name: Of the network in timm, such as `mobilenetv3_large_100` or `efficientnet_lite0.ra_in1k`.
         output_stride: 32, or 16 or 8 to trade stride for dilation, where timm's network can.
         pretrained: Whether to start from timm's weights, fetched on first use. A checkpoint holds what became of them,
-            but building its network fetches them once more where timm's cache does not have them.
+            and its network is built without fetching them.
         mean: RGB mean in [0, 255]; by default that of timm's weights.
         std: RGB standard deviation in [0, 255]; likewise.
 
