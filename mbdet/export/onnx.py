@@ -152,7 +152,8 @@ def _with_metadata(model: Any, input_size: tuple[int, int], class_names: tuple[s
 def compare(module: EndToEnd, predictor: OnnxPredictor, images: NDArray[np.uint8]) -> Parity:
     """Compare a file with the network on a batch and on its first image alone.
 
-    Detections that score within the tolerance of the lowest kept score may be in one result and not in the other.
+    Each detection of one must have a counterpart of its own in the other. Only those that score within the tolerance of
+    the lowest kept score, or less, may be in one result and not in the other.
 
     Raises:
         InputError: At the first output that differs.
@@ -166,6 +167,7 @@ def compare(module: EndToEnd, predictor: OnnxPredictor, images: NDArray[np.uint8
             parity = _compare_image(
                 PaddedDetections(*(values[index] for values in expected)),
                 PaddedDetections(*(values[index] for values in actual)),
+                module.postprocess.score_threshold,
             )
             box, score, count = max(box, parity.box), max(score, parity.score), count + parity.detections
     if count == 0:
@@ -176,23 +178,32 @@ def compare(module: EndToEnd, predictor: OnnxPredictor, images: NDArray[np.uint8
     return Parity(box, score, count)
 
 
-def _compare_image(expected: Any, actual: Any) -> Parity:
-    """Find the counterpart of each detection of one image; both are `PaddedDetections` of numpy arrays."""
+def _compare_image(expected: Any, actual: Any, threshold: float) -> Parity:
+    """Pair the detections of one image off, best first; both are `PaddedDetections` of numpy arrays."""
     box, score, count = 0.0, 0.0, 0
-    floor = expected.scores[: expected.counts].min(initial=1.0) + SCORE_TOLERANCE
-    found = slice(0, int(actual.counts))
-    for i in np.flatnonzero(expected.scores > floor):
-        boxes = np.abs(actual.boxes[found] - expected.boxes[i]).max(axis=1)
-        scores = np.abs(actual.scores[found] - expected.scores[i])
-        same_label = actual.labels[found] == expected.labels[i]
-        same_box, same_score = boxes <= BOX_TOLERANCE, scores <= SCORE_TOLERANCE
+    kept = expected.scores[: int(expected.counts)]
+    floor = kept.min(initial=1.0 if len(kept) else threshold) + SCORE_TOLERANCE
+    free = np.arange(len(actual.scores)) < int(actual.counts)  # what has not been found to be a counterpart yet
+    for i in np.flatnonzero(kept > floor):
+        boxes = np.abs(actual.boxes - expected.boxes[i]).max(axis=1)
+        scores = np.abs(actual.scores - expected.scores[i])
+        same_label = free & (actual.labels == expected.labels[i])
+        same_box, same_score = free & (boxes <= BOX_TOLERANCE), free & (scores <= SCORE_TOLERANCE)
         same = np.flatnonzero(same_label & same_box & same_score)
         if not len(same):
             name = "labels" if (same_box & same_score).any() else "scores" if (same_label & same_box).any() else "boxes"
-            raise InputError(
-                f"the exported file differs from the checkpoint in output {name!r}: a detection of class"
-                f" {expected.labels[i]} with score {expected.scores[i]:.3f} has no counterpart; the file was not kept"
-            )
+            raise _difference(name, expected, i, "of the checkpoint has no counterpart in the file")
         best = same[np.argmin(boxes[same])]
+        free[best] = False
         box, score, count = max(box, float(boxes[best])), max(score, float(scores[best])), count + 1
+    # A counterpart of what lies at the floor may lie as far above it.
+    for i in np.flatnonzero(free & (actual.scores > floor + SCORE_TOLERANCE)):
+        raise _difference("counts", actual, i, "of the file has no counterpart in the checkpoint")
     return Parity(box, score, count)
+
+
+def _difference(name: str, detections: Any, index: int, problem: str) -> InputError:
+    return InputError(
+        f"the exported file differs from the checkpoint in output {name!r}: a detection of class"
+        f" {detections.labels[index]} with score {detections.scores[index]:.3f} {problem}; the file was not kept"
+    )

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -78,6 +79,7 @@ class Task(pl.LightningModule, ABC):
         self.decay_depthwise = decay_depthwise
         self.metrics: Metrics | None = None
         self._evaluator: Evaluator[Any] | None = None
+        self._rates: list[float] = []  # full learning rate of each parameter group, as configured
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the weights, for their average, but not what makes the optimiser.
@@ -114,6 +116,7 @@ class Task(pl.LightningModule, ABC):
         """Check the network against the data and load the weights to start from."""
         self.check_data(self.data)
         self.class_names = tuple(self.data.class_names)
+        self._evaluator = None  # that of the last run may have been for other data
         if stage == "fit" and self.trainer.ckpt_path is None:
             self.load_initial_weights()
         self.network.to(memory_format=torch.channels_last)
@@ -208,11 +211,21 @@ class Task(pl.LightningModule, ABC):
         """Return the optimiser, without weight decay on batch norms and biases, and the schedule."""
         decayed, others = self._parameter_groups()
         optimizer = self.optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.trainer.fit_loop.setup_data()  # makes the loaders, which say how long an epoch is
         epoch_steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         length = TrainingLength(self.warmup_steps, epoch_steps, self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, length))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let the configured learning rate win over that of a checkpoint which the training goes on from."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer) and isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        if scheduler.base_lrs != self._rates:
+            scheduler.base_lrs = list(self._rates)
+            for group, rate, factor in zip(optimizer.param_groups, self._rates, scheduler.lr_lambdas, strict=True):
+                group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
 
     def _parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return the trained parameters with weight decay and those without."""

@@ -119,6 +119,33 @@ def test_a_difference_is_found_and_named(
         compare(EndToEnd(network, Postprocess()).eval(), predictor, scenes())
 
 
+@pytest.mark.parametrize("twice", [True, False], ids=["one found twice", "another one"])
+@pytest.mark.parametrize("threshold", [0.01, 0.999])
+def test_what_the_file_finds_beyond_the_network_is_found(
+    exported: tuple[SSDLite, Path], monkeypatch: pytest.MonkeyPatch, twice: bool, threshold: float
+) -> None:
+    """Also where the network finds nothing at all, as with the high threshold."""
+    network, path = exported
+    predictor = OnnxPredictor(path)
+    module = EndToEnd(network, Postprocess(score_threshold=threshold)).eval()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            boxes, scores, labels, counts = (tensor.numpy() for tensor in module(torch.from_numpy(images)))
+        extra = np.array([[[10, 10, 50, 50]]], np.float32).repeat(len(images), 0)
+        best = counts[:, None] > 0
+        return [
+            np.concatenate([boxes[:, :1] if twice and best.all() else extra, boxes], 1),
+            np.concatenate([scores[:, :1] if twice and best.all() else np.ones_like(scores[:, :1]), scores], 1),
+            np.concatenate([labels[:, :1] if twice and best.all() else np.zeros_like(labels[:, :1]), labels], 1),
+            counts + 1,
+        ]
+
+    monkeypatch.setattr(predictor, "run", run)
+    with pytest.raises(InputError, match="output 'counts': .* of the file has no counterpart in the checkpoint"):
+        compare(module, predictor, scenes())
+
+
 def test_a_file_that_is_not_right_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the file of before")
