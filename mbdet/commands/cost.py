@@ -17,6 +17,7 @@ from mbdet.errors import InputError
 from mbdet.models import Detector
 from mbdet.report.cost_plot import Mark, plot_published
 from mbdet.report.costs import layer_table, operator_table, overview_table, pair_table, summary_table
+from mbdet.runtime.files import write_atomically
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,10 +63,8 @@ def main(argv: Sequence[str]) -> None:
     else:
         raise InputError("cost needs CONFIG [--layers] [--plot FILE], or --all [DIR]")
     if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(options.json)
+        with write_atomically(options.json) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
         print(f"figures: {options.json}")
 
 

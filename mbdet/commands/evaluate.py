@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mbdet.errors import InputError
 from mbdet.metrics.base import Metrics
 from mbdet.metrics.coco import evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
+from mbdet.runtime.files import check_writable, write_atomically
 from mbdet.runtime.predictor import Predictor
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     if options.results and options.annotations and not config:
         if overrides:
             raise InputError(f"evaluate --results takes no {overrides[0]}")
-        show(evaluate_results(options.annotations, options.results), options.json)
+        show(evaluate_results(options.annotations, options.results), {}, options.json)
     elif config and options.weights and not options.results:
         evaluate_model(config, overrides, options.weights, options.json, options.device)
     else:
@@ -54,6 +55,8 @@ def evaluate_model(
     cli.datamodule.prepare_data()
     cli.datamodule.setup("validate")
     predictor: Predictor[Any]
+    if output is not None:
+        check_writable(output)
     if weights.endswith(".onnx"):
         from mbdet.runtime.onnx import OnnxPredictor
 
@@ -76,20 +79,28 @@ def evaluate_model(
         found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
         for image_id, prediction in zip(batch.image_ids.tolist(), found, strict=True):
             evaluator.update(image_id, prediction)
-    show(evaluator.compute(), output)
+    # What the ground truth lists and on_error=skip left out is in none of the figures.
+    scored = len(evaluator.collected)
+    show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
     if output is not None:
         results = output.with_name(f"{output.stem}_{evaluator.results_name}.json")
         write_results(results, evaluator.results())
         print(f"{evaluator.results_name}: {results}")
 
 
-def show(metrics: Metrics, output: Path | None) -> None:
-    """Print the tables and write the figures."""
+def show(metrics: Metrics, counts: Mapping[str, int], output: Path | None) -> None:
+    """Print the tables and write the figures.
+
+    Args:
+        metrics: The figures.
+        counts: What they were taken from, by name.
+        output: The file to write, if any.
+    """
     console = Console()
     console.print(metrics_table(metrics), class_table(metrics, "name"))
+    if counts:
+        print(", ".join(f"{name}: {count}" for name, count in counts.items()))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_suffix(".tmp")
-        temporary.write_text(json.dumps(metrics.to_json(), indent=2) + "\n")
-        temporary.replace(output)
+        with write_atomically(output) as temporary:
+            temporary.write_text(json.dumps({**metrics.to_json(), **counts}, indent=2) + "\n")
         print(f"figures: {output}")

@@ -12,6 +12,7 @@ from rich.progress import track
 
 import mbdet
 from mbdet.errors import InputError
+from mbdet.runtime.files import check_writable, write_atomically
 from mbdet.runtime.image import image_files, read_image
 
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     threshold = () if options.score is None else (options.score,)
     records = []
     stems = Counter(path.stem for path in files)
-    options.output.mkdir(parents=True, exist_ok=True)
+    check_writable(options.output / "predictions.json")
     console = Console(stderr=True)
     for path in track(files, "Predicting", console=console, transient=True):
         try:
@@ -57,7 +58,6 @@ def main(argv: Sequence[str]) -> None:
         Image.fromarray(predictor.draw(image, found)).save(options.output / f"{name}.jpg", quality=90)
         records.append({"file": str(path), **predictor.record(found)})
     output = options.output / "predictions.json"
-    temporary = output.with_suffix(".tmp")
-    temporary.write_text(json.dumps(records, indent=1) + "\n")
-    temporary.replace(output)
+    with write_atomically(output) as temporary:
+        temporary.write_text(json.dumps(records, indent=1) + "\n")
     print(f"{len(records)} pictures: {options.output}/, {output}")

@@ -1,7 +1,6 @@
 """Export of a detector to one self-contained ONNX file: image in, detections out."""
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import mbdet
 from mbdet.errors import InputError
 from mbdet.models import Detector
 from mbdet.ops import Postprocess
+from mbdet.runtime.files import write_atomically
 from mbdet.types import PaddedDetections
 
 try:
@@ -78,15 +78,9 @@ def export_onnx(
             network finds nothing to compare in the images.
     """
     module = EndToEnd(network, postprocess).eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.onnx")
-    try:
+    with write_atomically(path) as temporary:
         onnx.save(_with_metadata(_convert(module), network.input_size, class_names), temporary)
-        parity = compare(module, OnnxPredictor(temporary, "cpu"), images)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return parity
+        return compare(module, OnnxPredictor(temporary, "cpu"), images)
 
 
 def _convert(module: EndToEnd) -> Any:

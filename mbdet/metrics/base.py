@@ -26,10 +26,12 @@ class Evaluator(Protocol[Found_contra]):
         collected: What has been collected, by image, plain and picklable. Clear it to evaluate again; several processes
             merge by uniting theirs, so that an image that two of them have seen counts once.
         results_name: What `results` holds, as a noun for file names.
+        listed: How many images the ground truth has, whether or not they could be read.
     """
 
     collected: dict[int, Any]
     results_name: ClassVar[str]
+    listed: int
 
     def update(self, image_id: int, found: Found_contra, /) -> None:
         """Take what was found in one image, in place of any taken for it before."""

@@ -48,9 +48,11 @@ class ClassificationEvaluator:
 
     results_name: ClassVar[str] = "predictions"
     collected: dict[int, Classification]  # what has been collected, by image; clear it to evaluate again
+    listed: int  # how many images the split has, whether or not they can be read
 
     def __init__(self, files: Sequence[str], labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
         self._files, self._labels, self._class_names = files, labels, class_names
+        self.listed = len(labels)
         self.collected = {}
 
     def update(self, image_id: int, found: Classification) -> None:

@@ -8,7 +8,6 @@ import contextlib
 import io
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mbdet.errors import InputError
+from mbdet.runtime.files import write_atomically
 from mbdet.runtime.types import Detections
 
 
@@ -93,11 +93,13 @@ class CocoEvaluator:
 
     results_name: ClassVar[str] = "detections"
     collected: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
+    listed: int  # how many images the annotations have, whether or not they can be read
 
     def __init__(self, annotations: Path, skip_bad_boxes: bool = False, document: dict[str, Any] | None = None) -> None:
         self._annotations = annotations
         document = _read_json(annotations) if document is None else document
         self._truth = _index_truth(annotations, document, skip_bad_boxes)
+        self.listed = len(self._truth.imgs)
         self._category_ids: list[int] = sorted(self._truth.cats)
         self.collected = {}
 
@@ -165,14 +167,9 @@ def evaluate_results(annotations: Path, results: Path) -> CocoMetrics:
 
 
 def write_results(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write results as a JSON list, under a temporary name first, so that the file is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    """Write results as a JSON list."""
+    with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(results), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _evaluate(truth: COCO, results: Sequence[CocoResult], image_ids: Sequence[int]) -> CocoMetrics:

@@ -1,12 +1,12 @@
 """Published accuracy against multiply-adds, with the place of a network of ours, as a picture."""
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mbdet.errors import InputError
 from mbdet.report.published import COCO, IMAGENET
+from mbdet.runtime.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,13 +78,8 @@ def plot_published(mark: Mark, path: Path) -> None:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with write_atomically(path) as temporary:
         figure.savefig(temporary, format=file_format)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _draw_classifiers(axes: "Axes") -> None:

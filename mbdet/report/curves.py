@@ -1,11 +1,11 @@
 """Training curves as a picture."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mbdet.errors import InputError
+from mbdet.runtime.files import write_atomically
 
 # Panels whose curves should rise; the best value of the first of each is marked.
 MERITS = {"average precision": ["AP", "AP50"], "accuracy": ["top1", "top5"]}
@@ -13,8 +13,6 @@ MERITS = {"average precision": ["AP", "AP50"], "accuracy": ["top1", "top5"]}
 
 def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Plot the losses, the figures of merit and the learning rate of one run over its epochs, a panel each.
-
-    The file is written under a temporary name first, so that it is never half a picture.
 
     Args:
         rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), AP, AP50, top1,
@@ -57,13 +55,8 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     panes[-1].set_xlabel("epoch")
     panes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with write_atomically(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix("."))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _points(rows: Sequence[Mapping[str, float]], key: str) -> list[tuple[float, float]]:

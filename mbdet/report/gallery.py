@@ -10,6 +10,7 @@ from PIL import Image
 
 from mbdet.errors import InputError
 from mbdet.runtime.draw import contact_sheet
+from mbdet.runtime.files import write_atomically
 from mbdet.runtime.predictor import Predictor
 
 
@@ -42,7 +43,5 @@ def draw_gallery(
         tiles.append(draw(sample, found))
     if not tiles:
         raise InputError(f"{path}: nothing to draw, as none of the {count} images tried can be read; replace them")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}")
-    Image.fromarray(contact_sheet(tiles, columns=4, tile_width=320)).save(temporary, quality=90)
-    temporary.replace(path)
+    with write_atomically(path) as temporary:
+        Image.fromarray(contact_sheet(tiles, columns=4, tile_width=320)).save(temporary, quality=90)

@@ -10,7 +10,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -165,17 +164,16 @@ class Task(pl.LightningModule, ABC):
         if self.backbone_weights is not None:
             load_backbone_weights(self.network.backbone, self.backbone_weights)
 
-    def check_batch_size(self, size: int) -> None:
-        """Refuse a training step that batch norm can learn nothing from.
+    def log_loss(self, loss: Tensor, size: int) -> None:
+        """Log the training loss of each step, and its mean over each epoch and all processes.
 
-        Raises:
-            InputError: If it is of one image.
+        Args:
+            loss: Of one step.
+            size: Its number of images.
         """
-        if size == 1:
-            raise InputError(
-                "a training step of one image gives batch norm nothing to compare on the 1x1 maps; give"
-                " --data.batch_size 2 or more, and as many training images per device"
-            )
+        # Twice, because a name that is logged for both would be averaged over the processes at every step.
+        self.log("train_loss_step", loss, prog_bar=True, batch_size=size)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forget what the last validation found."""
@@ -220,8 +218,9 @@ class Task(pl.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Let the configured learning rate win over that of a checkpoint which the training goes on from."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        assert isinstance(optimizer, LightningOptimizer) and isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         if scheduler.base_lrs != self._rates:
             scheduler.base_lrs = list(self._rates)
             for group, rate, factor in zip(optimizer.param_groups, self._rates, scheduler.lr_lambdas, strict=True):

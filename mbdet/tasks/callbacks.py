@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mbdet.errors import InputError
 from mbdet.report.curves import plot_history
+from mbdet.runtime.files import write_atomically
 
 Row = dict[str, float]
 
@@ -94,15 +95,12 @@ class History(Callback):
             self.write()
 
     def write(self) -> None:
-        """Write the table and the curves, each to a temporary file first."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write the table and the curves."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        temporary = self.table.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with write_atomically(self.table) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
-        temporary.replace(self.table)
         plot_history(self.rows, self.folder / "curves.png")
 
     def state_dict(self) -> dict[str, Any]:

@@ -92,10 +92,8 @@ class ClassificationTask(Task):
 
     def training_step(self, batch: ClassificationBatch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        size = len(batch.images)
-        self.check_batch_size(size)
         loss = self.loss(self(batch.images), batch.labels)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log_loss(loss, len(batch.images))
         return loss
 
     def validation_step(self, batch: ClassificationBatch, batch_idx: int) -> None:

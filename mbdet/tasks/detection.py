@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mbdet.data.detection_dataset import DetectionSample
+from mbdet.errors import InputError
 from mbdet.models import Detector
 from mbdet.ops import Postprocess, SSDLoss
 from mbdet.predictor import TorchPredictor, to_detections
@@ -73,14 +74,22 @@ class DetectionTask(Task):
         return cast(DetectorOutput, self.network(images))
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
+        """Return the loss of one batch.
+
+        Raises:
+            InputError: If it is of one image, of which batch norm can learn nothing on the smallest maps.
+        """
         size = len(batch.images)
-        self.check_batch_size(size)
+        if size == 1:
+            raise InputError(
+                "a training step of one image gives batch norm nothing to compare on the 1x1 maps; give"
+                " --data.batch_size 2 or more, and as many training images per device"
+            )
         terms = self.loss(self(batch.images), self.network.anchors, batch.targets)
         loss: Tensor = terms.classification + terms.localization
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log("train_loss_class", terms.classification, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train_loss_box", terms.localization, on_step=False, on_epoch=True, batch_size=size)
+        self.log_loss(loss, size)
+        for name, term in (("train_loss_class", terms.classification), ("train_loss_box", terms.localization)):
+            self.log(name, term, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:

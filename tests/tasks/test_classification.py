@@ -15,7 +15,6 @@ from mbdet.errors import InputError
 from mbdet.models import Classifier
 from mbdet.predictor import to_classifications
 from mbdet.tasks import ClassificationTask, ExponentialDecay
-from mbdet.types import ClassificationBatch
 
 
 def task(num_classes: int = 2, **options: object) -> ClassificationTask:
@@ -103,11 +102,15 @@ def test_unreadable_validation_images_are_left_out(image_folder: Path, tmp_path:
     assert np.isfinite(figures["val_loss"])
 
 
-def test_a_step_of_one_image_is_refused() -> None:
-    one = torch.zeros(1, dtype=torch.int64)
-    batch = ClassificationBatch(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), one, one, torch.tensor([[32, 32]]))
-    with pytest.raises(InputError, match=r"give --data\.batch_size 2 or more"):
-        task().training_step(batch, 0)
+def test_a_step_of_one_image_is_taken(image_folder: Path, tmp_path: Path) -> None:
+    """Only maps of one cell give batch norm nothing to compare, and those of a classifier have more."""
+    network = Classifier(MobileNetV2(0.35), 3, (64, 64))
+    model = ClassificationTask(network, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    data = ImageFolderDataModule(str(image_folder), (64, 64), batch_size=1, num_workers=0)
+    fit = trainer(tmp_path, max_epochs=1, limit_train_batches=2, limit_val_batches=0)
+    fit.fit(model, data)
+    assert fit.global_step == 2
+    assert np.isfinite(float(fit.callback_metrics["train_loss"]))
 
 
 @pytest.mark.parametrize("options", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"eval_crop": 0.0}])
