@@ -119,7 +119,9 @@ def _check_description(path: Path, option: str, value: object, leaves: Sequence[
     """
     if isinstance(value, str):
         if not _takes_text(leaves):
-            raise InputError(f"{path}: its network cannot be built: {option} is text where its type has none: {value!r}")
+            raise InputError(
+                f"{path}: its network cannot be built: {option} is text where its type has none: {value!r}"
+            )
     elif isinstance(value, Mapping) and "class_path" in value:
         kind = _trusted_class(path, option, value["class_path"])
         for name, inner in value.items():

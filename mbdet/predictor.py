@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mbdet.errors import InputError
 from mbdet.models import Classifier, Detector
 from mbdet.ops import Postprocess
 from mbdet.runtime.predictor import ClassifierPredictor, DetectorPredictor, to_original
@@ -80,10 +81,28 @@ def settle(network: nn.Module, device: str | None) -> torch.device:
     Args:
         network: Changed in place.
         device: By default the GPU if there is one.
+
+    Raises:
+        InputError: If there is no such device.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device is None else find_device(device)
     network.eval().to(place).to(memory_format=torch.channels_last)
     return place
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device that can be computed on.
+
+    Raises:
+        InputError: If PyTorch knows or has no such device.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # what PyTorch raises for an unknown name, and without CUDA
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}); give cpu, or cuda with a GPU") from None
+    return device
 
 
 def to_detections(

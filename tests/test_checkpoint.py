@@ -91,7 +91,7 @@ def test_a_timm_name_with_a_dot_and_no_download(tmp_path: Path, monkeypatch: pyt
     name = "efficientnet_lite0.ra_in1k"
     network = Classifier(TimmBackbone(name), 3, (64, 64))
     backbone = {"class_path": "mbdet.backbones.TimmBackbone", "init_args": {"name": name, "pretrained": True}}
-    described = {"class_path": "mbdet.models.Classifier", "init_args": {**CLASSIFIER["init_args"], "backbone": backbone}}
+    described = {**CLASSIFIER, "init_args": {**CLASSIFIER["init_args"], "backbone": backbone}}
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": described}, state_dict=network.state_dict())
     asked = []
     create = timm.create_model

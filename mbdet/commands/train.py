@@ -5,9 +5,10 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,7 +18,9 @@ from mbdet.commands import take_config
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.report.gallery import draw_gallery
+from mbdet.runtime.files import check_writable
 from mbdet.tasks import History
+from mbdet.weights.files import read_checkpoint
 
 RUNS = Path("runs")
 
@@ -62,8 +65,20 @@ class TrainCLI(ConfigCLI):
 
     def save_config(self) -> None:
         """Write the config with all overrides into the run folder."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, self.run_dir / "config.yaml", overwrite=True, skip_none=False, multifile=False)
+        file = self.run_dir / "config.yaml"
+        check_writable(file)
+        self.parser.save(self.config, file, overwrite=True, skip_none=False, multifile=False)
+
+    def seed_anew(self, epoch: int) -> None:
+        """Seed a resumed training by its epoch too: with the seed alone it would see its first epoch's order again.
+
+        Args:
+            epoch: How many epochs have been trained.
+        """
+        seed = self.config["seed_everything"]
+        if seed is not False:  # a drawn one is a number by now
+            (mixed,) = np.random.SeedSequence([seed, epoch]).generate_state(1)
+            pl.seed_everything(int(mixed), workers=True, verbose=False)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -95,6 +110,7 @@ def main(argv: Sequence[str]) -> None:
     checkpoint = run_dir / "checkpoints" / "last.ckpt" if options.resume else None
     if checkpoint is not None:
         check_same_network(checkpoint, cli.network_description)
+        cli.seed_anew(cast(int, read_checkpoint(checkpoint)["epoch"]) + 1)
     if cli.trainer.is_global_zero:
         cli.save_config()
     # Faster on GPUs that have TensorFloat-32, and far more exact than the half precisions.
@@ -130,7 +146,7 @@ def choose_run_dir(base: Path, resume: bool) -> Path:
 
 
 def report(cli: TrainCLI) -> None:
-    """Draw predictions of the best checkpoint and say where everything is."""
+    """Say where everything is and draw predictions of the best checkpoint, if they can be drawn."""
     last = cli.run_dir / "checkpoints" / "last.ckpt"
     best = last.with_name("best.ckpt")
     if not last.is_file():
@@ -138,14 +154,18 @@ def report(cli: TrainCLI) -> None:
         return
     best = best if best.is_file() else last  # without a validation none is best
     score = cli.best.best_model_score
-    picture = cli.run_dir / "predictions.jpg"
-    draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, cli.task.draw, picture)
     for name, path in (
         ("best checkpoint" if score is None else f"best checkpoint ({cli.task.monitor} {score:.3f})", best),
         ("last checkpoint", last),
         ("metrics table", cli.history.table),
         ("training curves", cli.run_dir / "curves.png"),
-        ("picture of predictions", picture),
         ("config of this run", cli.run_dir / "config.yaml"),
     ):
         print(f"{name:26}  {path}")
+    picture = cli.run_dir / "predictions.jpg"
+    try:
+        draw_gallery(cli.predictor(best), cli.datamodule.val_dataset, cli.task.draw, picture)
+    except InputError as error:
+        print(f"{'no picture of predictions':26}  {error}")
+    else:
+        print(f"{'picture of predictions':26}  {picture}")

@@ -74,7 +74,8 @@ class ImageDataset(Dataset[Sample | None], ABC, Generic[Sample]):
     def _log_unreadable(self, index: int, error: InputError) -> None:
         if index not in self._unreadable:
             self._unreadable.add(index)
-            logger.warning("%s; skipped, the %d. unreadable image", error, len(self._unreadable))
+            # Without a count: each worker process has one of its own.
+            logger.warning("%s; skipped", error)
 
 
 class ImageDataModule(LightningDataModule, ABC, Generic[Sample, Transform]):

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mbdet.data.records import (
-    Box,
     ImageRecord,
     ObjectRecord,
     OnError,
     Problems,
-    Size,
-    clip_box,
     find_images,
     path_below,
     paused_garbage_collection,
 )
 from mbdet.errors import InputError
+from mbdet.runtime.boxes import read_coco_box, read_coco_size
 
 Json = dict[str, Any]
 
@@ -119,15 +117,8 @@ def _check_images(records: dict[int, Json], folder: Path, problems: Problems) ->
                 " image folder; correct it"
             )
         files[image_id] = file
-    sizes = {image_id: _recorded_size(record) for image_id, record in records.items()}
+    sizes = {image_id: read_coco_size(record) for image_id, record in records.items()}
     return find_images(files, sizes, folder, problems)
-
-
-def _recorded_size(record: Json) -> Size | None:
-    height, width = record.get("height"), record.get("width")
-    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return height, width
-    return None
 
 
 def _check_objects(
@@ -147,26 +138,13 @@ def _check_objects(
             if category_id not in labels:
                 raise ValueError(f"category_id {category_id!r} is not among the categories")
             position, image = images[image_id]
-            box = _read_box(record.get("bbox"), image.size)
+            box = read_coco_box(record.get("bbox"), image.size)
         except (ValueError, TypeError) as error:  # TypeError: an id that is a list
             problems.add(f"annotation {record.get('id')} (image {image_id}): {error}", "correct or remove it")
         else:
             label, area = labels[category_id], _read_area(record.get("area"), box)
             yield ObjectRecord(position, label, box, record.get("id"), record.get("segmentation"), area=area)
     problems.log()
-
-
-def _read_box(bbox: object, size: Size) -> Box:
-    """From COCO's x, y, width, height to xyxy within the image; ValueError says what is wrong with the box."""
-    if not (isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(side, int | float) for side in bbox)):
-        raise ValueError(f"bbox {bbox!r} is not four numbers x, y, width, height")
-    x, y, w, h = bbox
-    if not (abs(x) < 1e9 and abs(y) < 1e9 and 0 < w < 1e9 and 0 < h < 1e9):  # false for NaN too
-        raise ValueError(f"bbox {bbox!r} has no positive width and height at a finite place")
-    try:
-        return clip_box((x, y, x + w, y + h), size)
-    except ValueError as error:
-        raise ValueError(f"bbox {bbox!r} {error}") from None
 
 
 def _read_area(area: object, box: Box) -> float:

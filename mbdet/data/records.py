@@ -9,13 +9,12 @@ from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
 
 from mbdet.errors import InputError
+from mbdet.runtime.boxes import Box, Size
 from mbdet.runtime.image import image_size
 
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-Box = tuple[float, float, float, float]
-Size = tuple[int, int]
 
 
 class ImageRecord(NamedTuple):
@@ -134,16 +133,3 @@ def find_images(
     if not usable:
         raise InputError(f"{folder}: none of the {len(files)} images of {problems.source} can be used; copy them there")
     return usable
-
-
-def clip_box(box: Box, size: Size) -> Box:
-    """Clip xyxy pixels to an image of height and width `size`.
-
-    Raises:
-        ValueError: If nothing is left.
-    """
-    height, width = size
-    x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height)
-    if min(x2 - x1, y2 - y1) < 0.01:  # pixels; rounded to single precision, less could become nothing
-        raise ValueError(f"has no area within its image of {width}x{height} (width x height)")
-    return x1, y1, x2, y2

@@ -65,7 +65,8 @@ class VocDataModule(DetectionDataModule):
 
     def evaluator(self) -> VocEvaluator:
         """Return a new evaluation against the validation split, after `setup`."""
-        return VocEvaluator(self.val_dataset.source, document=self.val_dataset.to_coco())
+        listed = len(self._read_records(self.val_split).annotations)
+        return VocEvaluator(self.val_dataset.source, document=self.val_dataset.to_coco(), listed=listed)
 
     def read(self, split: str, transform: Transform, *, train: bool) -> VocDetection:
         """Read one split, and for the names of the classes both, unless they were given."""

@@ -6,19 +6,17 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mbdet.data.records import (
-    Box,
     ImageRecord,
     ObjectRecord,
     OnError,
     Problems,
-    Size,
-    clip_box,
     find_images,
     list_files,
     path_below,
     paused_garbage_collection,
 )
 from mbdet.errors import InputError
+from mbdet.runtime.boxes import Box, Size, clip_box
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

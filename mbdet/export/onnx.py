@@ -186,13 +186,13 @@ def _compare_image(expected: Any, actual: Any, threshold: float) -> Parity:
         same = np.flatnonzero(same_label & same_box & same_score)
         if not len(same):
             name = "labels" if (same_box & same_score).any() else "scores" if (same_label & same_box).any() else "boxes"
-            raise _difference(name, expected, i, "of the checkpoint has no counterpart in the file")
+            raise _difference(name, expected, int(i), "of the checkpoint has no counterpart in the file")
         best = same[np.argmin(boxes[same])]
         free[best] = False
         box, score, count = max(box, float(boxes[best])), max(score, float(scores[best])), count + 1
     # A counterpart of what lies at the floor may lie as far above it.
     for i in np.flatnonzero(free & (actual.scores > floor + SCORE_TOLERANCE)):
-        raise _difference("counts", actual, i, "of the file has no counterpart in the checkpoint")
+        raise _difference("counts", actual, int(i), "of the file has no counterpart in the checkpoint")
     return Parity(box, score, count)
 
 

@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mbdet.errors import InputError
+from mbdet.runtime.boxes import Size, read_coco_box, read_coco_size
 from mbdet.runtime.files import write_atomically
 from mbdet.runtime.types import Detections
 
@@ -86,6 +87,7 @@ class CocoEvaluator:
         skip_bad_boxes: Leave annotations without a proper box out, instead of raising or counting them as missed.
         document: The content of such a file, where the ground truth comes from elsewhere; `annotations` then only says
             in messages where.
+        listed: How many images there should be, where the document holds only those that are there.
 
     Raises:
         InputError: If the file is missing, truncated or not in COCO's format.
@@ -95,11 +97,17 @@ class CocoEvaluator:
     collected: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
     listed: int  # how many images the annotations have, whether or not they can be read
 
-    def __init__(self, annotations: Path, skip_bad_boxes: bool = False, document: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        skip_bad_boxes: bool = False,
+        document: dict[str, Any] | None = None,
+        listed: int | None = None,
+    ) -> None:
         self._annotations = annotations
         document = _read_json(annotations) if document is None else document
         self._truth = _index_truth(annotations, document, skip_bad_boxes)
-        self.listed = len(self._truth.imgs)
+        self.listed = len(self._truth.imgs) if listed is None else listed
         self._category_ids: list[int] = sorted(self._truth.cats)
         self.collected = {}
 
@@ -230,7 +238,8 @@ def _index_truth(path: Path, document: Any, skip_bad_boxes: bool = False) -> COC
     categories = _records(path, document, "categories", ("id",))
     annotations = _records(path, document, "annotations", ("image_id", "category_id", "bbox"))
     if skip_bad_boxes:
-        annotations = [item for item in annotations if _is_four_numbers(item["bbox"]) and min(item["bbox"][2:]) > 0]
+        sizes = {image["id"]: read_coco_size(image) for image in images}
+        annotations = [item for item in annotations if _is_usable(item["bbox"], sizes.get(item["image_id"]))]
     for index, annotation in enumerate(annotations):
         if not _is_four_numbers(annotation["bbox"]):
             raise InputError(
@@ -293,6 +302,15 @@ def _result_problem(record: Any, truth: COCO, annotations: Path) -> str:
     if not _is_four_numbers(bbox) or min(bbox[2:]) < 0:
         return f"has bbox {bbox!r}; write [x, y, width, height] in pixels of the original image"
     return ""
+
+
+def _is_usable(bbox: object, size: Size | None) -> bool:
+    """Tell whether the readers of data take a box too."""
+    try:
+        read_coco_box(bbox, size)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_four_numbers(value: Any) -> bool:

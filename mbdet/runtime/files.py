@@ -18,16 +18,14 @@ def write_atomically(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If it cannot be written.
     """
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    temporary = _beside(path)
+    with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); give another place") from error
 
 
 def check_writable(path: Path) -> None:
@@ -41,7 +39,20 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
-    probe = path.with_name(f"{path.name}.{os.getpid()}.probe")
-    with write_atomically(probe) as temporary:
-        temporary.touch()
-    probe.unlink()
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _beside(path).touch()
+        _beside(path).unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the file system into a line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); give another place") from error

@@ -22,10 +22,11 @@ class OnnxPredictor(DetectorPredictor):
 
     Args:
         path: The file.
-        device: `cpu`, or `cuda` with onnxruntime-gpu; by default the GPU if there is one.
+        device: `cpu`, or with onnxruntime-gpu `cuda` or `cuda:1`; by default the GPU if there is one.
 
     Raises:
-        InputError: If the file is missing, damaged, or was not exported by mbdet as a detector.
+        InputError: If the file is missing, damaged, or was not exported by mbdet as a detector, or there is no such
+            device.
     """
 
     def __init__(self, path: Path, device: str | None = None) -> None:
@@ -33,9 +34,7 @@ class OnnxPredictor(DetectorPredictor):
             raise InputError(f"{path}: no such model file")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        # No other provider: TensorRT would build engines for minutes, Core ML rounds to half precision.
-        on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device != "cpu"
-        providers = [*(["CUDAExecutionProvider"] if on_gpu else []), "CPUExecutionProvider"]
+        providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime has a class of its own for each kind of damage, and no common base
@@ -68,3 +67,18 @@ class OnnxPredictor(DetectorPredictor):
             Detections(to_original(boxes[i, :count], self.input_size, size), scores[i, :count], labels[i, :count])
             for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
         ]
+
+
+def _providers(device: str | None) -> list[Any]:
+    """Return what ONNX Runtime should compute with, by preference.
+
+    No other provider: TensorRT would build engines for minutes, Core ML rounds to half precision.
+    """
+    kind, _, number = (device or "cuda").partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise InputError(f"device {device!r}: an ONNX file runs on cpu, or on cuda or cuda:N with onnxruntime-gpu")
+    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device is not None and kind == "cuda" and not has_gpu:
+        raise InputError(f"device {device!r}: this ONNX Runtime computes on the CPU alone; install onnxruntime-gpu")
+    gpu = [("CUDAExecutionProvider", {"device_id": int(number or 0)})] if kind == "cuda" and has_gpu else []
+    return [*gpu, "CPUExecutionProvider"]

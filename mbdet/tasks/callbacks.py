@@ -87,8 +87,8 @@ class History(Callback):
         if not math.isfinite(row.get("train_loss", 0.0)):
             raise InputError(
                 f"the training loss is {row['train_loss']} in epoch {trainer.current_epoch}; lower"
-                " --model.optimizer.lr or lengthen --model.warmup_steps, and start again or"
-                " --resume from the epoch before"
+                " --model.optimizer.lr, and --resume from the epoch before, or lengthen --model.warmup_steps and start"
+                " again"
             )
         self.rows.append(row)
         if trainer.is_global_zero:

@@ -2,6 +2,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -82,6 +83,35 @@ def test_resume_goes_on_in_the_same_folder(
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
     assert not run.with_name("run-2").exists()
     assert "best checkpoint" in capsys.readouterr().out
+    # The config's seed is 0, with which the first epoch began; the third must not repeat its order.
+    assert torch.initial_seed() == np.random.SeedSequence([0, 2]).generate_state(1)[0]
+
+
+def test_a_training_says_where_its_checkpoints_are_even_without_a_picture(
+    shapes: Path,
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def draw(*_: object) -> None:
+        raise InputError("nothing to draw")
+
+    monkeypatch.setattr("mbdet.commands.train.draw_gallery", draw)
+    options = [f"--data.root={shapes}", *tiny, "--trainer.max_epochs=1"]
+    assert main(["train", SHAPES, "--run_dir", str(tmp_path / "run"), *options]) == 0
+    said = capsys.readouterr().out
+    assert "checkpoints/best.ckpt" in said
+    assert "no picture of predictions" in said
+    assert "predictions.jpg" not in said
+
+
+def test_a_run_folder_that_cannot_be_written(
+    shapes: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["train", SHAPES, "--run_dir", str(tmp_path / "file" / "run"), f"--data.root={shapes}", *tiny]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_the_last_checkpoint_is_the_last_whatever_its_ap(run: Path) -> None:

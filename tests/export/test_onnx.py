@@ -142,7 +142,7 @@ def test_what_the_file_finds_beyond_the_network_is_found(
         ]
 
     monkeypatch.setattr(predictor, "run", run)
-    with pytest.raises(InputError, match="output 'counts': .* of the file has no counterpart in the checkpoint"):
+    with pytest.raises(InputError, match=r"output 'counts': .* of the file has no counterpart in the checkpoint"):
         compare(module, predictor, scenes())
 
 

@@ -109,7 +109,7 @@ def test_results_are_written_in_the_data_sets_own_ids(three_objects: Path, tmp_p
     ]
     assert list(path.parent.iterdir()) == [path]
 
-    with pytest.raises(OSError, match="new"):
+    with pytest.raises(InputError, match="new: cannot be written"):
         write_results(path.parent, evaluator.results())  # a folder cannot be replaced by a file
     assert {file.name for file in tmp_path.iterdir()} == {"new", "truth.json"}
 
@@ -324,11 +324,11 @@ def test_detections_that_do_not_belong_to_the_annotations(three_objects: Path) -
 def test_bad_boxes_are_left_out_when_asked(tmp_path: Path) -> None:
     """As the reader leaves them out of the training: neither an error nor objects that nobody can find."""
     good = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
-    bad = [{**good, "bbox": bbox} for bbox in ([0, 0, 0, 5], [0, 0, -3, 5], [0, 0, float("nan"), 5], [1, 2])]
+    boxes: list[list[float]] = [[0, 0, 0, 5], [0, 0, -3, 5], [0, 0, float("nan"), 5], [1, 2], [30, 3, 5, 5]]
+    bad = [{**good, "bbox": bbox} for bbox in boxes]  # the last one lies beside the image
+    images = [{"id": 1, "width": 30, "height": 20}]
     path = tmp_path / "instances.json"
-    path.write_text(
-        json.dumps({"images": [{"id": 1}], "categories": [{"id": 1, "name": "a"}], "annotations": [good, *bad]})
-    )
+    path.write_text(json.dumps({"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": [good, *bad]}))
     with pytest.raises(InputError):
         CocoEvaluator(path)
     evaluator = CocoEvaluator(path, skip_bad_boxes=True)

@@ -16,6 +16,49 @@ def test_missing_file() -> None:
         OnnxPredictor(Path("nothing.onnx"))
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda", "install onnxruntime-gpu"),
+        ("cuda:1", "install onnxruntime-gpu"),
+        ("gpu", "runs on cpu, or on cuda or cuda:N with onnxruntime-gpu"),
+        ("cuda:x", "runs on cpu, or on cuda or cuda:N"),
+    ],
+)
+def test_no_other_device_is_taken_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, message: str
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    path = tmp_path / "any.onnx"
+    path.touch()
+    with pytest.raises(InputError, match=f"device '{device}'.*{message}"):
+        OnnxPredictor(path, device)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (None, [("CUDAExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"]),
+        ("cuda:1", [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]),
+        ("cpu", ["CPUExecutionProvider"]),
+    ],
+)
+def test_the_gpu_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str | None, expected: list[object]
+) -> None:
+    class Session:
+        def __init__(self, path: str, options: object, providers: list[object]) -> None:
+            assert providers == expected
+            raise ValueError("right")
+
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    path = tmp_path / "any.onnx"
+    path.touch()
+    with pytest.raises(InputError, match=r"ONNX Runtime cannot load it \(right\)"):
+        OnnxPredictor(path, device)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" * 50])
 def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
