@@ -4,13 +4,8 @@ The logits are the truth and noise that follows from the image's id, so that the
 any training.
 """
 
-import json
-import sys
-from pathlib import Path
-
-import lightning.pytorch as pl
-import numpy as np
 import torch
+from ddp_script import main
 
 from mbdet.backbones import MobileNetV2
 from mbdet.data import ImageFolderDataModule
@@ -30,25 +25,6 @@ class Oracle(ClassificationTask):
         self.collect(batch.image_ids, to_classifications(logits))
 
 
-def main(root: str, devices: int, output: Path) -> None:
-    """Validate and, on the first process, write the figures."""
-    task = Oracle(Classifier(MobileNetV2(0.35), 3, (32, 32)), optimizer=None)  # type: ignore[arg-type]  # not trained
-    data = ImageFolderDataModule(root, (32, 32), batch_size=2, num_workers=0)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-    )
-    (figures,) = trainer.validate(task, data, verbose=False)
-    if trainer.is_global_zero:
-        assert task.metrics is not None
-        content = task.metrics.to_json()
-        assert figures["top1"] == np.float32(content["top1"])
-        output.write_text(json.dumps(content))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    network = Classifier(MobileNetV2(0.35), 3, (32, 32))
+    main(Oracle(network, optimizer=None), ImageFolderDataModule, (32, 32))  # type: ignore[arg-type]  # not trained

@@ -19,7 +19,7 @@ def figures_of(script: str, root: Path, devices: int, folder: Path) -> dict[str,
 
 
 def test_two_processes_give_the_figures_of_one(shapes: Path, tmp_path: Path) -> None:
-    one, two = (figures_of("ddp_script.py", shapes, devices, tmp_path) for devices in (1, 2))
+    one, two = (figures_of("ddp_detection_script.py", shapes, devices, tmp_path) for devices in (1, 2))
     assert two == one  # 5 images: the second process pads with one that the first has seen
     assert one["AP"] == pytest.approx(0.5, abs=0.35)
 
