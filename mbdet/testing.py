@@ -1,4 +1,4 @@
-"""The contracts of backbones and detectors as checks, for a class of your own.
+"""The contracts of backbones, detectors, classifiers and segmenters as checks, for a class of your own.
 
     from mbdet.testing import check_backbone
 
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mbdet.backbones.base import Backbone, FeatureSpec
+from mbdet.models.classifier import Classifier
 from mbdet.models.detector import Detector
-from mbdet.types import DetectorOutput
+from mbdet.models.network import Network
+from mbdet.models.segmenter import Segmenter
+from mbdet.types import DetectorOutput, SegmenterOutput
 
-Network = Backbone | Detector
-IMAGE_SIZE = (64, 96)  # for a backbone, which takes any
+Checked = Backbone | Network
+IMAGE_SIZE = (64, 96)  # for what takes any
 ODD_SIZES = tuple(itertools.product((64, 97, 225), (33, 130)))
 
 
@@ -50,8 +53,34 @@ def check_detector(build: Callable[[], Detector]) -> None:
     check_network(build)
 
 
-def check_network(build: Callable[[], Network]) -> None:
-    """Check what both promise: images of both types, independent images, gradients, complete weights, export."""
+def check_classifier(build: Callable[[], Classifier]) -> None:
+    """Check all that `Classifier` promises; its backbone has a check of its own.
+
+    Args:
+        build: Returns a new classifier at every call.
+
+    Raises:
+        AssertionError: If a promise is not kept.
+    """
+    check_class_logits(build())
+    check_network(build)
+
+
+def check_segmenter(build: Callable[[], Segmenter]) -> None:
+    """Check all that `Segmenter` promises; its backbone has a check of its own.
+
+    Args:
+        build: Returns a new segmenter at every call.
+
+    Raises:
+        AssertionError: If a promise is not kept.
+    """
+    check_maps(build())
+    check_network(build)
+
+
+def check_network(build: Callable[[], Checked]) -> None:
+    """Check what all promise: images of both types, independent images, gradients, complete weights, export."""
     check_image_types(build())
     check_independent_images(build())
     check_gradients(build())
@@ -93,21 +122,48 @@ def check_predictions(detector: Detector) -> None:
         require(found == expected, f"predictions are {found}, {shape[0]} anchors and the classes make it {expected}")
 
 
-def check_image_types(network: Network) -> None:
+def check_class_logits(classifier: Classifier) -> None:
+    """Check that `forward` returns one logit per class of images of any size, in training and in evaluation alike."""
+    for mode, (height, width) in itertools.product((True, False), ODD_SIZES):
+        output = classifier.train(mode)(noise(2, height, width))
+        require(isinstance(output, Tensor), f"forward must return a Tensor, got {type(output).__name__}")
+        found, expected = tuple(output.shape), (2, classifier.num_classes)
+        require(
+            found == expected, f"of images {(height, width)} the logits are {found}, the classes make it {expected}"
+        )
+
+
+def check_maps(segmenter: Segmenter) -> None:
+    """Check that `forward` returns logits as large as images of any size, in training and in evaluation alike."""
+    given = []
+    for mode, (height, width) in itertools.product((True, False), ODD_SIZES):
+        output = segmenter.train(mode)(noise(2, height, width))
+        require(type(output) is SegmenterOutput, f"forward must return a SegmenterOutput, got {type(output).__name__}")
+        given.append(list(parts_of(output)))
+        expected = (2, segmenter.num_classes, height, width)
+        for name, part in parts_of(output).items():
+            require(
+                tuple(part.shape) == expected,
+                f"of images {(height, width)} {name} are {tuple(part.shape)}, it must be {expected}",
+            )
+    require(given[0] == given[-1], f"forward returns {given[0]} in training and {given[-1]} in evaluation")
+
+
+def check_image_types(network: Checked) -> None:
     """Check that uint8 images and the same numbers in floating point give the same."""
     images = random_images(settle(network))
     for name, (whole, floating) in pairs(outputs(network, images), outputs(network, images.float())):
         require(torch.equal(whole, floating), f"{name} differs between uint8 images and the same as float")
 
 
-def check_independent_images(network: Network) -> None:
+def check_independent_images(network: Checked) -> None:
     """Check that in evaluation an image does not depend on the others in its batch."""
     images = random_images(settle(network))
     for name, (batch, alone) in pairs(outputs(network, images), outputs(network, images[1:2])):
         require(close(alone, batch[1:2]), f"{name} of an image depends on its batch in evaluation")
 
 
-def check_gradients(network: Network) -> None:
+def check_gradients(network: Checked) -> None:
     """Check that the gradient of all outputs reaches every parameter, and is finite."""
     with torch.no_grad():
         for parameter in network.parameters():
@@ -123,7 +179,7 @@ def check_gradients(network: Network) -> None:
     require(not infinite, f"the gradient is not finite at {infinite}")
 
 
-def check_state_dict(build: Callable[[], Network]) -> None:
+def check_state_dict(build: Callable[[], Checked]) -> None:
     """Check that the state dict holds everything that `forward` depends on, such as mean and standard deviation."""
     first, second = settle(build()), build().eval()
     generator = torch.Generator().manual_seed(0)
@@ -137,7 +193,7 @@ def check_state_dict(build: Callable[[], Network]) -> None:
         require(torch.equal(saved, loaded), f"{name} differs after a state dict round trip: something is not in it")
 
 
-def check_export(network: Network) -> None:
+def check_export(network: Checked) -> None:
     """Check that `torch.export` takes the network with a free batch size and computes the same."""
     images = random_images(settle(network))
     batch = torch.export.Dim("batch", min=1, max=64)
@@ -150,13 +206,19 @@ def check_export(network: Network) -> None:
             require(close(exported, own), f"{name} differs after torch.export, with a batch of {size}")
 
 
-def random_images(network: Network) -> Tensor:
+def random_images(network: Checked) -> Tensor:
     """Return 4 images of noise, the same at every call, of a size that the network takes."""
     size = network.input_size if isinstance(network, Detector) else IMAGE_SIZE
-    return torch.randint(256, (4, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return noise(4, *size)
 
 
-def settle(network: Network) -> Network:
+def noise(number: int, height: int, width: int) -> Tensor:
+    """Return (number, 3, height, width) random uint8 images, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (number, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def settle(network: Checked) -> Checked:
     """Give the batch norms the statistics of noise, which keep the activations alive, and switch to evaluation.
 
     Args:
@@ -183,8 +245,15 @@ def settle(network: Network) -> Network:
 def outputs(network: nn.Module, images: Tensor, grad: bool = False) -> dict[str, Tensor]:
     """Return what `forward` returns, by name."""
     with torch.set_grad_enabled(grad):
-        output = network(images)
-    return output._asdict() if isinstance(output, DetectorOutput) else dict(output)
+        return parts_of(network(images))
+
+
+def parts_of(output: Tensor | DetectorOutput | SegmenterOutput | dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of an output by name."""
+    if isinstance(output, Tensor):
+        return {"logits": output}
+    named = output._asdict() if isinstance(output, DetectorOutput | SegmenterOutput) else dict(output)
+    return {name: part for name, part in named.items() if part is not None}
 
 
 def pairs(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[tuple[str, tuple[Tensor, Tensor]]]:

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from mbdet.backbones import Backbone, FeatureSpec
 from mbdet.backbones.base import Normalize
-from mbdet.models import Detector
+from mbdet.models import Classifier, Detector, Segmenter
+from mbdet.models.segmenter import resize
 from mbdet.ops import AnchorConfig
 from mbdet.ops.anchors import ssd_anchors
-from mbdet.testing import check_backbone, check_detector
-from mbdet.types import DetectorOutput
+from mbdet.testing import check_backbone, check_classifier, check_detector, check_segmenter
+from mbdet.types import DetectorOutput, SegmenterOutput
 
 
 class Tiny(Backbone):
@@ -164,3 +165,85 @@ class AnchorsInTheStateDict(TinyDetector):
 def test_a_broken_promise_of_a_detector_is_named(detector: type[TinyDetector], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_detector(detector)
+
+
+class TinySegmenter(Segmenter):
+    """A third party's segmenter, with an auxiliary head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.num_classes, self.input_size = Tiny(), 3, (48, 64)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 3, 1) for channels in (12, 8))
+
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        features = self.backbone(images)
+        main, aux = self.heads
+        return SegmenterOutput(*(resize(x, images, False) for x in (main(features["c4"]), aux(features["c3"]))))
+
+
+def test_third_parties_classifiers_and_segmenters_pass() -> None:
+    check_classifier(lambda: Classifier(Tiny(), 3, tap="c4"))
+    check_segmenter(TinySegmenter)
+
+
+class NamedLogits(Classifier):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": super().forward(images)}
+
+
+class WithTheBackground(Classifier):
+    def forward(self, images: Tensor) -> Tensor:
+        return F.pad(super().forward(images), (1, 0))
+
+
+class FloatsInParts(Classifier):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * (255 if images.is_floating_point() else 1))
+
+
+@pytest.mark.parametrize(
+    ("classifier", "message"),
+    [
+        (NamedLogits, "must return a Tensor, got dict"),
+        (WithTheBackground, r"of images \(64, 33\) the logits are \(2, 4\), the classes make it \(2, 3\)"),
+        (FloatsInParts, "logits differs between uint8 images and the same as float"),
+    ],
+)
+def test_a_broken_promise_of_a_classifier_is_named(classifier: type[Classifier], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_classifier(lambda: classifier(Tiny(), 3, tap="c4"))
+
+
+class LogitsAlone(TinySegmenter):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).logits
+
+
+class LogitsAtHalfTheSize(TinySegmenter):
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        return SegmenterOutput(*(part[..., ::2, ::2] for part in super().forward(images)))
+
+
+class AuxiliaryInTrainingOnly(TinySegmenter):
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        logits, aux = super().forward(images)
+        return SegmenterOutput(logits, aux if self.training else None)
+
+
+class UnusedHead(TinySegmenter):
+    def forward(self, images: Tensor) -> SegmenterOutput:
+        return SegmenterOutput(super().forward(images).logits, None)
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "message"),
+    [
+        (LogitsAlone, "must return a SegmenterOutput, got Tensor"),
+        (LogitsAtHalfTheSize, r"of images \(64, 33\) logits are \(2, 3, 32, 17\), it must be \(2, 3, 64, 33\)"),
+        (AuxiliaryInTrainingOnly, r"\['logits', 'aux_logits'\] in training and \['logits'\] in evaluation"),
+        (UnusedHead, r"no gradient reaches \['heads.1.weight', 'heads.1.bias'\]"),
+    ],
+)
+def test_a_broken_promise_of_a_segmenter_is_named(segmenter: type[TinySegmenter], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_segmenter(segmenter)

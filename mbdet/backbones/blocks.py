@@ -145,9 +145,15 @@ class SqueezeExcite(nn.Module):
         return x * gate
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round a width to a multiple of `divisor`, never down by more than 10 % (slim: nets/mobilenet/mobilenet.py)."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+def make_divisible(value: float, divisor: int = 8, min_value: int = 8) -> int:
+    """Round a width to a multiple of `divisor`, never down by more than 10 % (slim: nets/mobilenet/mobilenet.py).
+
+    Args:
+        value: The width.
+        divisor: What the result is a multiple of.
+        min_value: The result is no smaller.
+    """
+    rounded = max(min_value, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 

@@ -46,6 +46,8 @@ class MobileNetV2(MobileNet):
         bn_momentum: Weight of the newest batch in the running statistics.
         mean: RGB mean in [0, 255].
         std: RGB standard deviation in [0, 255].
+        min_channels: No block, nor the first or last convolution, has fewer outputs: 8 in slim, 16 in the TF Object
+            Detection API. Expansions follow from these, whatever they are.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class MobileNetV2(MobileNet):
         bn_momentum: float = 0.1,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        min_channels: int = 8,
     ) -> None:
         config = ConvConfig(padding, bn_eps, bn_momentum)
         rows = [
@@ -69,15 +72,16 @@ class MobileNetV2(MobileNet):
         strides = [2, *(stride for _, _, stride in rows)]
         (stem_stride, _), *steps = dilate(strides, output_stride)
 
-        stem_channels = channels = make_divisible(STEM_CHANNELS * width_mult)
+        stem_channels = channels = make_divisible(STEM_CHANNELS * width_mult, min_value=min_channels)
         blocks: list[Block] = []
         for (expansion, width, _), (stride, dilation) in zip(rows, steps, strict=True):
-            inner, out_channels = make_divisible(channels * expansion), make_divisible(width * width_mult)
+            inner = make_divisible(channels * expansion)
+            out_channels = make_divisible(width * width_mult, min_value=min_channels)
             blocks.append(InvertedResidual(channels, inner, out_channels, config, stride, dilation))
             channels = out_channels
         stem = ConvBNAct(3, stem_channels, config, kernel_size=3, stride=stem_stride)
         last = None
         if last_channels is not None:
-            last_width = make_divisible(last_channels * (width_mult if scale_last else max(1.0, width_mult)))
-            last = ConvBNAct(channels, last_width, config)
+            last_mult = width_mult if scale_last else max(1.0, width_mult)
+            last = ConvBNAct(channels, make_divisible(last_channels * last_mult, min_value=min_channels), config)
         super().__init__(stem, blocks, last, strides, mean, std)

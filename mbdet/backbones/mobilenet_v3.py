@@ -84,9 +84,8 @@ class MobileNetV3(MobileNet):
         bn_momentum: Weight of the newest batch in the running statistics; 0.01 is the paper's (section 6.1.1).
         mean: RGB mean in [0, 255].
         std: RGB standard deviation in [0, 255].
-
-    Raises:
-        ValueError: For another variant, tail, rounding or dilation.
+        min_channels: No block, nor the first or last convolution, has fewer outputs: 8 in slim, 16 in the TF Object
+            Detection API. Expansions and gates follow from these, whatever they are.
     """
 
     def __init__(
@@ -103,6 +102,7 @@ class MobileNetV3(MobileNet):
         bn_momentum: float = 0.01,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        min_channels: int = 8,
     ) -> None:
         for name, value, known in (
             ("variant", variant, get_args(Variant)),
@@ -119,7 +119,7 @@ class MobileNetV3(MobileNet):
         strides = [2, *(row.stride for row in rows)]
         (stem_stride, _), *steps = dilate(strides, output_stride, dilation)
 
-        stem_channels = channels = make_divisible(STEM_CHANNELS * width_mult)
+        stem_channels = channels = make_divisible(STEM_CHANNELS * width_mult, min_value=min_channels)
         table_channels = STEM_CHANNELS
         blocks: list[Block] = []
         for row, (stride, rate) in zip(rows, steps, strict=True):
@@ -127,7 +127,7 @@ class MobileNetV3(MobileNet):
                 expanded = make_divisible(channels * row.expanded / table_channels)
             else:
                 expanded = make_divisible(row.expanded * width_mult)
-            out_channels = make_divisible(row.channels * width_mult)
+            out_channels = make_divisible(row.channels * width_mult, min_value=min_channels)
             block = InvertedResidual(
                 channels, expanded, out_channels, config, stride, rate, row.kernel, row.squeeze, row.act
             )
@@ -136,7 +136,8 @@ class MobileNetV3(MobileNet):
         last_channels = LAST_CHANNELS[variant] // (1 if reduced_tail is None else 2)
         act = RE if minimalistic else HS
         stem = ConvBNAct(3, stem_channels, config, kernel_size=3, stride=stem_stride, act=act)
-        last = ConvBNAct(channels, make_divisible(last_channels * width_mult), config, act=act)
+        last_width = make_divisible(last_channels * width_mult, min_value=min_channels)
+        last = ConvBNAct(channels, last_width, config, act=act)
         super().__init__(stem, blocks, last, strides, mean, std)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mbdet.errors import InputError
 from mbdet.weights.files import write_safetensors
-from mbdet.weights.load import bn_eps_of, load_weights, paddings_of
+from mbdet.weights.load import bn_eps_of, head_bn_eps_of, hidden_act_of, load_weights, paddings_of
 from mbdet.weights.origin import PublishedWeights
 from mbdet.weights.published import PUBLISHED, resolve
 from mbdet.weights.read import OWN, Weights, notes, places, read_weights
@@ -48,7 +48,8 @@ def print_list(published: Mapping[str, PublishedWeights]) -> None:
         mean, std = (" ".join(f"{x:g}" for x in values) for values in (convention.mean, convention.std))
         fetch = "to be fetched by hand, its checksum is unknown" if weights.sha256 is None else weights.sha256
         print(name)
-        print(f"  network   {weights.fits}; padding {convention.padding}, bn_eps {convention.bn_eps:g}")
+        heads = "" if convention.head_bn_eps is None else f", of the heads {convention.head_bn_eps:g}"
+        print(f"  network   {weights.fits}; padding {convention.padding}, bn_eps {convention.bn_eps:g}{heads}")
         print(f"  images    mean {mean}, std {std}")
         print(f"  accuracy  {weights.accuracy}")
         print(f"  licence   {weights.licence}")
@@ -66,6 +67,10 @@ def print_weights(source: str) -> None:
         print(f"{source}: {'weights under our names' if is_ours(weights) else 'unknown weights'}")
     print(f"  padding: {weights.padding or 'unknown'}")
     print(f"  bn_eps: {weights.bn_eps or 'unknown'}")
+    if weights.head_bn_eps is not None:
+        print(f"  head_bn_eps: {weights.head_bn_eps}")
+    if "hidden.weight" in weights.state:
+        print(f"  hidden_act: {weights.hidden_act or 'unknown'}")
     for name in ("mean", "std"):
         print(f"  {name}: {weights.normalization(name) or 'unknown'}")
     parameters = sum(value.numel() for value in weights.state.values() if value.is_floating_point())
@@ -88,8 +93,15 @@ def convert_weights(source: str, output: Path, config: str | None) -> None:
 
         network = ConfigCLI(Path(config)).task.network
         load_weights(network, source)
-        (padding,), (bn_eps,) = paddings_of(network), bn_eps_of(network)
-        weights, left_out = replace(weights, padding=padding, bn_eps=bn_eps), []
+        bn_eps = next(iter(bn_eps_of(network.backbone)), None)
+        weights = replace(
+            weights,
+            padding=next(iter(paddings_of(network)), None),
+            bn_eps=bn_eps,
+            head_bn_eps=next(iter(head_bn_eps_of(network) - {bn_eps}), None),
+            hidden_act=hidden_act_of(network),
+        )
+        left_out = []
         state = network.state_dict()
     write_safetensors(state, notes(replace(weights, state=state)), output)
     whose = "our own names" if weights.name == OWN else weights.name

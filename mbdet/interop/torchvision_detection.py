@@ -80,37 +80,43 @@ class TorchvisionDetector(nn.Module):
         self, targets: Sequence[Mapping[str, Tensor]], sizes: Sequence[tuple[int, int]], device: torch.device
     ) -> DetectionTargets:
         """Pad to one number of objects, in pixels of the network input and with labels from 0."""
+        self._check(targets)
         shape = (len(targets), max(1, *(len(target["labels"]) for target in targets)))
         boxes = torch.zeros(*shape, 4, device=device)
         labels = torch.zeros(*shape, dtype=torch.int64, device=device)
         valid = torch.zeros(*shape, dtype=torch.bool, device=device)
         for index, (target, size) in enumerate(zip(targets, sizes, strict=True)):
-            self._check(target, index)
             count = len(target["labels"])
             boxes[index, :count] = target["boxes"] / self._scale(size, device)
             labels[index, :count] = target["labels"] - 1
             valid[index, :count] = True
         return DetectionTargets(boxes, labels, valid)
 
-    def _check(self, target: Mapping[str, Tensor], index: int) -> None:
-        boxes, labels = target["boxes"], target["labels"]
-        if boxes.shape != (len(labels), 4):
+    def _check(self, targets: Sequence[Mapping[str, Tensor]]) -> None:
+        for index, target in enumerate(targets):
+            shape, count = tuple(target["boxes"].shape), len(target["labels"])
+            if shape != (count, 4):
+                raise InputError(
+                    f"targets[{index}]: boxes are {shape} for {count} labels; give (N, 4), and (0, 4) for an image"
+                    " without objects"
+                )
+        boxes = torch.cat([target["boxes"] for target in targets])
+        labels = torch.cat([target["labels"] for target in targets])
+        wrong_box = ~((boxes[:, 2:] > boxes[:, :2]).all(dim=1) & boxes.isfinite().all(dim=1))
+        wrong = wrong_box | (labels < 1) | (labels > self.network.num_classes)
+        if not wrong.any():  # the only wait for the device
+            return
+        place = int(wrong.nonzero()[0])
+        index = [index for index, target in enumerate(targets) for _ in target["labels"]][place]
+        if wrong_box[place]:
             raise InputError(
-                f"targets[{index}]: boxes are {tuple(boxes.shape)} for {len(labels)} labels; give (N, 4), and (0, 4)"
-                " for an image without objects"
+                f"targets[{index}]: box {boxes[place].tolist()} has no positive width and height, or is not finite;"
+                " give xyxy pixels, and leave such boxes out"
             )
-        for box, wrong in zip(boxes.tolist(), (boxes[:, 2:] <= boxes[:, :2]).any(dim=1).tolist(), strict=True):
-            if wrong:
-                raise InputError(
-                    f"targets[{index}]: box {box} has no positive width and height; give xyxy pixels, and leave such"
-                    " boxes out"
-                )
-        for label in labels.tolist():
-            if not 1 <= label <= self.network.num_classes:
-                raise InputError(
-                    f"targets[{index}]: label {label} is outside 1..{self.network.num_classes}; labels count from 1,"
-                    " as in torchvision"
-                )
+        raise InputError(
+            f"targets[{index}]: label {labels[place].item()} is outside 1..{self.network.num_classes}; labels count"
+            " from 1, as in torchvision"
+        )
 
     def _detect(self, batch: Tensor, sizes: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
         padded = self.postprocess(self.network(batch), self.network.anchors, self.network.input_size)

@@ -25,11 +25,14 @@ class ExtraLayer(nn.Module):
         out_channels: Channels of this one.
         separable: Whether the 3x3 convolution is a depthwise one followed by 1x1.
         config: Padding and batch norm constants.
+        min_channels: The half is no narrower.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, separable: bool, config: ConvConfig) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, separable: bool, config: ConvConfig, min_channels: int
+    ) -> None:
         super().__init__()
-        half = out_channels // 2
+        half = max(out_channels // 2, min_channels)
         self.reduce = ConvBNAct(in_channels, half, config)
         if separable:
             self.depthwise: nn.Module = depthwise(half, config, stride=2)
@@ -66,6 +69,8 @@ class SSD(Detector):
         bn_momentum: Likewise.
         class_bias_init: Bias of the class predictors at the start: -4.6 means a score of 0.01 everywhere and calms the
             start under a sigmoid loss (RetinaNet paper, section 3.3).
+        min_extra_channels: The added maps come from no fewer channels, half their width otherwise: 16 in the TF Object
+            Detection API, which matters to widths below 32. Their own widths are `extra_channels`, whatever this is.
 
     Raises:
         ValueError: If a tap is not a map of the backbone, the input is too small, or an option misspelt.
@@ -85,6 +90,7 @@ class SSD(Detector):
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.03,
         class_bias_init: float = 0.0,
+        min_extra_channels: int = 1,
     ) -> None:
         super().__init__()
         for name, value, known in (("predictor", predictor, get_args(Predictor)), ("extra", extra, get_args(Extra))):
@@ -101,7 +107,7 @@ class SSD(Detector):
         grids = [map_size(self.input_size, spec.stride) for spec in specs]
         extras = []
         for out_channels in extra_channels:
-            extras.append(ExtraLayer(channels[-1], out_channels, extra == "separable", config))
+            extras.append(ExtraLayer(channels[-1], out_channels, extra == "separable", config, min_extra_channels))
             channels.append(out_channels)
             grids.append(map_size(grids[-1], 2))
         self.extras = nn.ModuleList(extras)

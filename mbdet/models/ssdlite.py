@@ -23,6 +23,7 @@ class SSDLite(SSD):
         bn_momentum: Likewise.
         class_bias_init: Bias of the class predictors at the start. The TF configs state -4.6, but their separable heads
             ignore it, hence 0.
+        min_extra_channels: The added maps come from no fewer channels.
 
     Raises:
         ValueError: If a tap is not a map of the backbone, or the input is too small.
@@ -40,6 +41,7 @@ class SSDLite(SSD):
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.03,
         class_bias_init: float = 0.0,
+        min_extra_channels: int = 1,
     ) -> None:
         super().__init__(
             backbone,
@@ -54,4 +56,5 @@ class SSDLite(SSD):
             bn_eps,
             bn_momentum,
             class_bias_init,
+            min_extra_channels,
         )

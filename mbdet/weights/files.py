@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except InputError:
         raise
     except Exception as error:  # the readers raise whatever the bytes lead them into
-        raise InputError(f"{path}: damaged weight file ({_first_line(error)}); fetch or write it again") from error
+        raise InputError(f"{path}: damaged weight file ({first_line(error)}); fetch or write it again") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -68,7 +68,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: damaged weight file ({_first_line(error)}); fetch or write it again") from error
+        raise InputError(f"{path}: damaged weight file ({first_line(error)}); fetch or write it again") from error
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> None:
@@ -86,12 +86,12 @@ def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be written ({first_line(error)})") from error
     try:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, dict(metadata))
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be written ({_first_line(error)})") from error
+        raise InputError(f"{path}: cannot be written ({first_line(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -112,7 +112,7 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
             " run code; write it again as a state dict or as safetensors"
         ) from error
     except Exception as error:  # likewise, of a damaged pickle
-        raise InputError(f"{path}: damaged checkpoint ({_first_line(error)}); fetch or write it again") from error
+        raise InputError(f"{path}: damaged checkpoint ({first_line(error)}); fetch or write it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict or a checkpoint")
     return content
@@ -135,5 +135,6 @@ def state_dict_of(content: Mapping[str, object], path: Path) -> dict[str, Tensor
     return tensors
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an exception says, short enough for a line of ours."""
     return (str(error) or type(error).__name__).splitlines()[0][:160]

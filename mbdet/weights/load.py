@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,14 +12,15 @@ from mbdet.errors import InputError
 from mbdet.models import Classifier, Network
 from mbdet.models.classifier import ACTIVATIONS, HiddenAct
 from mbdet.weights.published import resolve
-from mbdet.weights.read import OWN, Weights, read_weights
+from mbdet.weights.read import Weights, read_weights
 
 
 def load_weights(network: Network, source: str | Path) -> None:
     """Load all weights of a network.
 
     Args:
-        network: Changed in place; its normalisation is set to that of the weights.
+        network: Changed in place; its normalisation is set to that of the weights. If it has no auxiliary head, that
+            of the weights is left out.
         source: A file, see `mbdet.weights.files.read_tensors`, or a published name; of mbdet, torchvision, timm, slim
             or the TF Object Detection API.
 
@@ -33,6 +35,9 @@ def load_weights(network: Network, source: str | Path) -> None:
             " them as --model.backbone_weights"
         )
     _check_hidden_act(network, weights, source)
+    if "aux_head" not in heads:
+        state = {name: value for name, value in weights.state.items() if not name.startswith("aux_head.")}
+        weights = replace(weights, state=state)
     _load(network, weights, source)
 
 
@@ -56,23 +61,23 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
 
 
 def _check_hidden_act(network: Network, weights: Weights, source: str | Path) -> None:
-    """Refuse another activation of V3's hidden layer than everybody's, which no name or shape tells."""
-    if weights.name == OWN or "hidden.weight" not in weights.state or not isinstance(network, Classifier):
-        return
-    gated = any(".se." in name for name in weights.state)  # the minimalistic variants are not
-    needed: HiddenAct = "hard_swish" if gated else "relu"
-    if not isinstance(network.act, ACTIVATIONS[needed]):
-        raise InputError(f"{source}: {weights.name} need hidden_act: {needed}, the network has another")
+    """Refuse another activation of V3's hidden layer than the weights', which no name or shape tells."""
+    found = hidden_act_of(network)
+    if None not in (weights.hidden_act, found) and weights.hidden_act != found:
+        raise InputError(f"{source}: {weights.name} need hidden_act: {weights.hidden_act}, the network has {found}")
 
 
 def _load(module: nn.Module, weights: Weights, source: str | Path) -> None:
-    for name, needed, found in (
-        ("padding", weights.padding, paddings_of(module)),
-        ("bn_eps", weights.bn_eps, bn_eps_of(module)),
-    ):
-        if needed is not None and found != {needed}:
+    needs: list[tuple[str, object, str, set[Any]]] = [("padding", weights.padding, "throughout", paddings_of(module))]
+    if weights.head_bn_eps is None or not isinstance(module, Network):
+        needs.append(("bn_eps", weights.bn_eps, "throughout", bn_eps_of(module)))
+    else:
+        needs.append(("bn_eps", weights.bn_eps, "in the backbone", bn_eps_of(module.backbone)))
+        needs.append(("bn_eps", weights.head_bn_eps, "in the heads", head_bn_eps_of(module)))
+    for name, needed, where, found in needs:
+        if needed is not None and found - {needed}:
             listed = " and ".join(map(str, sorted(found)))
-            raise InputError(f"{source}: {weights.name} need {name}: {needed} throughout, the network has {listed}")
+            raise InputError(f"{source}: {weights.name} need {name}: {needed} {where}, the network has {listed}")
     expected = module.state_dict()
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # TF has none; nothing reads them
     missing = sorted(set(expected) - set(weights.state) - counters)
@@ -105,3 +110,16 @@ def paddings_of(module: nn.Module) -> set[Padding]:
 def bn_eps_of(module: nn.Module) -> set[float]:
     """Return the constants of a network's batch norms; a single one, if it was built consistently."""
     return {layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)}
+
+
+def head_bn_eps_of(network: Network) -> set[float]:
+    """Return the constants of the batch norms outside the backbone; empty if there are none."""
+    inner = set(network.backbone.modules())
+    return {layer.eps for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer not in inner}
+
+
+def hidden_act_of(network: Network) -> HiddenAct | None:
+    """Return the activation between pool and logits; None if there is no such layer."""
+    if not isinstance(network, Classifier):
+        return None
+    return next((name for name, layer in ACTIVATIONS.items() if isinstance(network.act, layer)), None)

@@ -22,18 +22,22 @@ class Convention:
         bn_eps: As in `ConvConfig`.
         mean: RGB mean in [0, 255].
         std: RGB standard deviation in [0, 255].
+        head_bn_eps: As `bn_eps`, of the heads; None if theirs is the backbone's.
     """
 
     padding: Padding
     bn_eps: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    head_bn_eps: float | None = None
 
 
 TF = Convention("same", 1e-3, TF_MEAN, TF_STD)
 TORCHVISION_V2 = Convention("symmetric", 1e-5, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V3 = Convention("symmetric", 1e-3, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_SSDLITE = Convention("symmetric", 1e-3, TF_MEAN, TF_STD)
+TORCHVISION_SEGMENTATION = Convention("symmetric", 1e-3, IMAGENET_MEAN, IMAGENET_STD, head_bn_eps=1e-5)
+TF_DEEPLAB = Convention("same", 1e-3, TF_MEAN, TF_STD, head_bn_eps=1e-5)
 TIMM = Convention("symmetric", 1e-5, IMAGENET_MEAN, IMAGENET_STD)
 TIMM_V1 = Convention("symmetric", 1e-5, TF_MEAN, TF_STD)
 

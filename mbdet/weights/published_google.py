@@ -6,11 +6,11 @@ file, either of which mbdet reads. Those for 8 bits, and the detectors with PPN 
 
 from mbdet.weights.origin import TF, PublishedWeights
 
-V1_URL = "http://download.tensorflow.org/models/mobilenet_v1_2018_02_22"
+V1_URL = "https://download.tensorflow.org/models/mobilenet_v1_2018_02_22"
 V2_URL = "https://storage.googleapis.com/mobilenet_v2/checkpoints"
 V3_URL = "https://storage.googleapis.com/mobilenet_v3/checkpoints"
-DETECTION_URL = "http://download.tensorflow.org/models/object_detection"
-SEGMENTATION_URL = "http://download.tensorflow.org/models"
+DETECTION_URL = "https://download.tensorflow.org/models/object_detection"
+SEGMENTATION_URL = "https://download.tensorflow.org/models"
 
 # Width, resolution: top-1, top-5.
 V1 = {
@@ -91,6 +91,6 @@ GOOGLE = {
     "google/deeplabv3_mnv2_pascal_trainval_2018_01_29": _entry(
         f"{SEGMENTATION_URL}/deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz",
         "VOC 2012 test mIOU 80.25, at output stride 8 with several scales and flips",
-        "MobileNetV2(last_channels=None) as its backbone",
+        "DeepLabV3(MobileNetV2(last_channels=None, output_stride=8), 21, rates=())",
     ),
 }

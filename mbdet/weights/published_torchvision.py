@@ -1,6 +1,13 @@
 """What torchvision publishes; figures from its weights' metadata."""
 
-from mbdet.weights.origin import TORCHVISION_SSDLITE, TORCHVISION_V2, TORCHVISION_V3, Convention, PublishedWeights
+from mbdet.weights.origin import (
+    TORCHVISION_SEGMENTATION,
+    TORCHVISION_SSDLITE,
+    TORCHVISION_V2,
+    TORCHVISION_V3,
+    Convention,
+    PublishedWeights,
+)
 
 
 def _entry(file: str, accuracy: str, convention: Convention, fits: str) -> PublishedWeights:
@@ -16,6 +23,7 @@ SMALL = "MobileNetV3('small')"
 SSDLITE = (
     "SSDLite(MobileNetV3(reduced_tail='detection'), 80 or 90, anchors=AnchorConfig('torchvision')) with softmax scores"
 )
+DILATED = "MobileNetV3(output_stride=16, dilation='torchvision')"
 
 TORCHVISION = {
     "torchvision/mobilenet_v2.imagenet1k_v1": _entry(
@@ -35,5 +43,17 @@ TORCHVISION = {
     ),
     "torchvision/ssdlite320_mobilenet_v3_large.coco_v1": _entry(
         "ssdlite320_mobilenet_v3_large_coco-a79551df.pth", "COCO val2017 AP 21.3", TORCHVISION_SSDLITE, SSDLITE
+    ),
+    "torchvision/lraspp_mobilenet_v3_large.coco_with_voc_labels_v1": _entry(
+        "lraspp_mobilenet_v3_large-d234d4ea.pth",
+        "COCO val2017 with VOC's classes mIOU 57.9, pixel accuracy 91.2",
+        TORCHVISION_SEGMENTATION,
+        f"LRASPP({DILATED}, 21, pool_size=None, low_level='c3_first', gate_bias=False, align_corners=False)",
+    ),
+    "torchvision/deeplabv3_mobilenet_v3_large.coco_with_voc_labels_v1": _entry(
+        "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        "COCO val2017 with VOC's classes mIOU 60.3, pixel accuracy 91.2",
+        TORCHVISION_SEGMENTATION,
+        f"DeepLabV3({DILATED}, 21, rates=(12, 24, 36), refinements=1, aux='c3_first', align_corners=False)",
     ),
 }

@@ -65,11 +65,12 @@ class TFLayers:
         """Tell whether anything belongs to a layer."""
         return any(name.startswith(f"{layer}|") for name in self.remaining)
 
-    def take_conv_bn(self, layer: str) -> Tensors:
+    def take_conv_bn(self, layer: str, bn_eps: float = TF.bn_eps) -> Tensors:
         """Take a convolution with its batch norm; what is missing is missing in the result.
 
         Args:
             layer: Its name.
+            bn_eps: Constant of the batch norm.
 
         Returns:
             `conv.weight` and `bn.*`. A folded batch norm becomes one that does nothing but add its bias.
@@ -84,7 +85,7 @@ class TFLayers:
                 "bn.weight": torch.ones_like(bias),
                 "bn.bias": bias,
                 "bn.running_mean": torch.zeros_like(bias),
-                "bn.running_var": torch.full_like(bias, 1 - TF.bn_eps),
+                "bn.running_var": torch.full_like(bias, 1 - bn_eps),
             }
         for theirs, ours in STATISTICS.items():
             value = self._take(layer, re.compile(rf"BatchNorm\|{theirs}"), 1)

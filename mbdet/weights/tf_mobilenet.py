@@ -31,7 +31,7 @@ def take_backbone(layers: TFLayers, generation: int, prefix: str) -> Tensors:
     state: Tensors = {}
     for ours, theirs in names.items():
         state |= {f"backbone.{ours}.{name}": value for name, value in layers.take_conv_bn(theirs).items()}
-    for index in range(_count(layers, f"{prefix}expanded_conv", "squeeze_excite")):
+    for index in _numbers(layers, f"{prefix}expanded_conv", "squeeze_excite"):
         gate = f"{_numbered(f'{prefix}expanded_conv', index)}|squeeze_excite"
         for ours, theirs in (("reduce", "Conv"), ("expand", "Conv_1")):
             found = layers.take_conv(f"{gate}|{theirs}")
@@ -74,7 +74,7 @@ def _v1_names(layers: TFLayers, prefix: str) -> dict[str, str]:
 
 def _inverted_names(layers: TFLayers, prefix: str) -> dict[str, str]:
     names = {"stem": f"{prefix}Conv", "last": f"{prefix}Conv_1"}
-    for index in range(_count(layers, f"{prefix}expanded_conv", "depthwise")):
+    for index in _numbers(layers, f"{prefix}expanded_conv", "depthwise"):
         for part in ("expand", "depthwise", "project"):
             names[f"blocks.{index}.{part}"] = f"{_numbered(f'{prefix}expanded_conv', index)}|{part}"
     return names
@@ -84,10 +84,10 @@ def _numbered(name: str, index: int) -> str:
     return f"{name}_{index}" if index else name
 
 
-def _count(layers: TFLayers, block: str, part: str) -> int:
-    """Return one more than the highest number of a block with a part."""
+def _numbers(layers: TFLayers, block: str, part: str) -> list[int]:
+    """Return the numbers of the blocks with a part: those in the names, whatever lies between them."""
     pattern = re.compile(rf"{re.escape(block)}(?:_(\d+))?\|{part}\|")
-    return max((int(match[1] or 0) + 1 for match in map(pattern.match, layers.remaining) if match), default=0)
+    return sorted({int(match[1] or 0) for match in map(pattern.match, layers.remaining) if match})
 
 
 ORIGINS = tuple(

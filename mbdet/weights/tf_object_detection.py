@@ -28,7 +28,9 @@ def from_ssd(generation: int, tensors: Tensors, num_classes: int) -> Tensors:
     extras = sorted({match.groups() for match in map(pattern.match, layers.remaining) if match})
     for base, number, width in extras:
         extra = f"extras.{int(number) - 2}"
-        names[f"{extra}.reduce"] = f"{base}_1_Conv2d_{number}_1x1_{int(width) // 2}"
+        reduce = re.compile(rf"({re.escape(base)}_1_Conv2d_{number}_1x1_\d+)\|")  # half the width, or a least one
+        matches = filter(None, map(reduce.match, layers.remaining))
+        names[f"{extra}.reduce"] = next((match[1] for match in matches), f"{base}_1_Conv2d_{number}_1x1")
         names[f"{extra}.depthwise"] = f"{base}_2_Conv2d_{number}_3x3_s2_{width}_depthwise"
         names[f"{extra}.expand"] = f"{base}_2_Conv2d_{number}_3x3_s2_{width}"
     state = take_backbone(layers, generation, prefix)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,21 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
 
     Raises:
         InputError: If it is no such file, a file beside it is missing or of another size than described, or it names a
-            file outside its folder.
+            file outside its folder or one twice.
     """
     try:
         groups = json.loads(path.read_text())["weightsManifest"]
         tensors: dict[str, Tensor] = {}
-        for group in groups:
-            content = b"".join(_read_shard(path, name) for name in group["paths"])
-            start = 0
-            for weight in group["weights"]:
-                dtype, shape = _stored(weight), tuple(int(side) for side in weight["shape"])
-                end = start + math.prod(shape) * dtype.itemsize
-                if min(shape, default=0) < 0 or end > len(content):
-                    raise InputError(f"{path}: its weight files end before {weight['name']}; fetch them again")
-                values = np.frombuffer(content[start:end], dtype).reshape(shape)
+        shards = [[_shard(path, name) for name in group["paths"]] for group in groups]
+        named = [shard for group in shards for shard in group]
+        if len(set(named)) < len(named):
+            raise InputError(f"{path}: names a weight file twice; fetch it again")
+        for group, files in zip(groups, shards, strict=True):
+            parts = _layout(path, group["weights"], sum(file.stat().st_size for file in files))
+            content = b"".join(file.read_bytes() for file in files)
+            for weight, (shape, start, end) in zip(group["weights"], parts, strict=True):
+                values = np.frombuffer(content[start:end], _stored(weight)).reshape(shape)
                 tensors[weight["name"]] = torch.from_numpy(_restore(values, weight))
-                start = end
-            if start != len(content):
-                raise InputError(f"{path}: its weight files are longer than what it describes; fetch them again")
     except InputError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -57,13 +54,28 @@ def read_tfjs(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_shard(path: Path, name: str) -> bytes:
+def _layout(path: Path, weights: Sequence[Mapping[str, Any]], size: int) -> list[tuple[tuple[int, ...], int, int]]:
+    """Return shape, start and end in bytes of every weight of a group, whose files have `size` bytes together."""
+    parts, start = [], 0
+    for weight in weights:
+        shape = tuple(int(side) for side in weight["shape"])
+        end = start + math.prod(shape) * _stored(weight).itemsize
+        if min(shape, default=0) < 0 or end > size:
+            raise InputError(f"{path}: its weight files end before {weight['name']}; fetch them again")
+        parts.append((shape, start, end))
+        start = end
+    if start != size:
+        raise InputError(f"{path}: its weight files are longer than what it describes; fetch them again")
+    return parts
+
+
+def _shard(path: Path, name: str) -> Path:
     shard = (path.parent / name).resolve()
     if not shard.is_relative_to(path.parent.resolve()):
         raise InputError(f"{path}: names {name}, which is not in its folder")
     if not shard.is_file():
         raise InputError(f"{path}: needs {name} beside it; fetch it too")
-    return shard.read_bytes()
+    return shard
 
 
 def _stored(weight: Mapping[str, Any]) -> np.dtype[Any]:

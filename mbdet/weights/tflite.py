@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mbdet.errors import InputError
@@ -41,9 +42,12 @@ def read_tflite(path: Path) -> dict[str, Tensor]:
     model = Model.GetRootAs(content)
     graph = model.Subgraphs(0)
     tensors = {}
+    copies: dict[int, NDArray[np.uint8]] = {}
+    total = 0
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
-        data = model.Buffers(tensor.Buffer()).DataAsNumpy()
+        buffer = tensor.Buffer()
+        data = copies.get(buffer, model.Buffers(buffer).DataAsNumpy())
         if isinstance(data, int) or not len(data):  # an activation: 0 stands for no data
             continue
         name = tensor.Name().decode()
@@ -51,6 +55,11 @@ def read_tflite(path: Path) -> dict[str, Tensor]:
             if tensor.ShapeLength() < 2:
                 continue
             raise InputError(f"{path}: {name} is quantised; mbdet loads the float version of such a file")
+        if buffer not in copies:  # tensors may share one, as the converter writes equal constants once
+            total += data.nbytes
+            if total > len(content):
+                raise InputError(f"{path}: damaged, holds more than its size; fetch it again")
+            copies[buffer] = data = data.copy()
         shape = tensor.ShapeAsNumpy() if tensor.ShapeLength() else ()
-        tensors[name] = torch.from_numpy(data.view(types[tensor.Type()]).reshape(shape).copy())
+        tensors[name] = torch.from_numpy(data.view(types[tensor.Type()]).reshape(shape))
     return tensors

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mbdet.backbones.blocks import Padding
@@ -115,13 +116,20 @@ def hub_convention(path: Path) -> Convention | None:
     try:
         content = json.loads(config.read_text())
         name, options = content["architecture"], content.get("model_args") or {}
-        mean, std = (tuple(255.0 * float(x) for x in content["pretrained_cfg"][key]) for key in ("mean", "std"))
+        mean, std = (_rgb(content["pretrained_cfg"][key]) for key in ("mean", "std"))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{config}: not a config of timm's hub; move it away from {path.name}") from error
     # The `tf_` models pass these themselves; the others leave them at timm's defaults.
     common = TF if str(name).startswith("tf_") else TIMM
     padding: Padding = "same" if options.get("pad_type") == "same" else common.padding
     return Convention(padding, float(options.get("bn_eps", common.bn_eps)), mean, std)
+
+
+def _rgb(values: Sequence[float]) -> tuple[float, ...]:
+    """Scale three numbers from [0, 1] to [0, 255]."""
+    if len(values) != 3:
+        raise ValueError(f"{values} are not three numbers")
+    return tuple(255.0 * float(x) for x in values)
 
 
 def v1_convention(path: Path) -> Convention:

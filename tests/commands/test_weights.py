@@ -3,18 +3,42 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.models import mobilenet_v2
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from mbdet.backbones import MobileNetV2
+from mbdet.backbones import MobileNetV2, MobileNetV3
 from mbdet.cli import main
 from mbdet.errors import InputError
-from mbdet.models import SSDLite
+from mbdet.models import LRASPP, Classifier, SSDLite
+from mbdet.models.classifier import HiddenAct
 from mbdet.weights import PUBLISHED, load_backbone_weights, load_weights
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "ssdlite_v2_300_tf_coco.yaml")
+
+CLASSIFIER = """
+model:
+  class_path: mbdet.tasks.ClassificationTask
+  init_args:
+    network:
+      class_path: mbdet.models.Classifier
+      init_args:
+        backbone:
+          class_path: mbdet.backbones.MobileNetV3
+          init_args: {{variant: small, minimalistic: {minimalistic}, padding: same}}
+        num_classes: 3
+        hidden_channels: 1024
+        hidden_act: {act}
+    optimizer:
+      class_path: torch.optim.SGD
+      init_args: {{lr: 0.1}}
+data:
+  class_path: mbdet.data.ImageFolderDataModule
+  init_args: {{root: {root}}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +100,26 @@ def test_what_was_converted_keeps_its_needs(published: Path, tmp_path: Path) -> 
         load_backbone_weights(MobileNetV2(bn_eps=1e-3), output)
 
 
+@pytest.mark.parametrize(("minimal", "act", "other"), [("minimal_", "relu", "hard_swish"), ("", "hard_swish", "relu")])
+@pytest.mark.parametrize("with_config", [False, True])
+def test_the_hidden_activation_is_converted_too(
+    with_config: bool, minimal: str, act: HiddenAct, other: HiddenAct, tmp_path: Path
+) -> None:
+    """With or without squeeze-and-excite, from which it could be guessed."""
+    theirs = timm.create_model(f"tf_mobilenetv3_small_{minimal}100", num_classes=3, pretrained=False)
+    timm.models.save_for_hf(theirs, tmp_path / "hub", safe_serialization=True)
+    config, output = tmp_path / "config.yaml", tmp_path / "out.safetensors"
+    config.write_text(CLASSIFIER.format(minimalistic=bool(minimal), act=act, root=tmp_path))
+    arguments = ["--config", str(config)] if with_config else []
+    assert main(["weights", "convert", str(tmp_path / "hub" / "model.safetensors"), str(output), *arguments]) == 0
+    with safe_open(output, "pt") as file:
+        assert file.metadata()["hidden_act"] == act
+    backbone = MobileNetV3("small", bool(minimal), padding="same")
+    load_weights(Classifier(backbone, 3, hidden_channels=1024, hidden_act=act), output)
+    with pytest.raises(InputError, match=rf"its weights need hidden_act: {act}, the network has {other}"):
+        load_weights(Classifier(backbone, 3, hidden_channels=1024, hidden_act=other), output)
+
+
 def test_convert_with_a_config(tmp_path: Path) -> None:
     """The network's own names and slots, and what it was built with."""
     network = SSDLite(MobileNetV2(scale_last=True, padding="same", bn_eps=1e-3), 80, (300, 300), padding="same")
@@ -130,10 +174,20 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-def test_what_has_no_place_is_left_out(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = real_data / "weights" / "deeplabv3_mnv2_pascal_trainval.npz"
-    assert main(["weights", "convert", str(source), str(tmp_path / "backbone.safetensors")]) == 0
-    assert "left out, as they have no place in a network of ours: " in capsys.readouterr().out
-    load_backbone_weights(
-        MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), tmp_path / "backbone.safetensors"
-    )
+def test_what_has_no_place_is_left_out(published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "more.pth"
+    torch.save(torch.load(published) | {"Teacher|logits": torch.zeros(1)}, source)
+    assert main(["weights", "convert", str(source), str(tmp_path / "v2.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "left out, as they have no place in a network of ours: Teacher|logits\n" in out
+    load_backbone_weights(MobileNetV2(), tmp_path / "v2.safetensors")
+
+
+def test_a_segmenter_is_converted_with_both_constants(tmp_path: Path) -> None:
+    theirs, output = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None), tmp_path / "out.safetensors"
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    assert main(["weights", "convert", str(tmp_path / "w.pth"), str(output)]) == 0
+    head = {"pool_size": None, "low_level": "c3_first", "gate_bias": False}
+    load_weights(LRASPP(MobileNetV3(), 21, **head), output)
+    with pytest.raises(InputError, match=r"need bn_eps: 1e-05 in the heads, the network has 0\.001"):
+        load_weights(LRASPP(MobileNetV3(), 21, bn_eps=1e-3, **head), output)

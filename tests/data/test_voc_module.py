@@ -123,3 +123,9 @@ def test_a_real_epoch(real_data: Path) -> None:
     assert sum(values.objects for values in metrics.per_class.values()) == 1137
     # Not quite 1: of two cells with nearly the same box, VOC's rule of the best match finds one.
     assert [metrics.AP50, metrics.AP50_voc] == pytest.approx([1, 1], abs=0.02)
+
+
+def test_the_evaluation_knows_of_images_that_are_missing(root: Path) -> None:
+    (root / "JPEGImages" / "dddd.jpg").unlink()
+    data = module(root, "validate", on_error="skip")
+    assert (len(data.val_dataset), data.evaluator().listed) == (1, 2)

@@ -175,6 +175,19 @@ def settle_on(model: TorchvisionDetector, images: list[Tensor], targets: list[Ta
             [target([[1, 2, 1, 5]], [1])],
             r"targets\[0\]: box \[1.0, 2.0, 1.0, 5.0\] has no posi",
         ),
+        *[
+            (
+                [torch.zeros(3, 8, 8)] * 2,
+                [target([[1, 2, 3, 5]], [1]), target([[1, 2, 3, 5], box], [1, 2])],
+                r"targets\[1\]: box \[.*(nan|inf).*\] .*not finite",
+            )
+            for box in ([math.nan, 2, 3, 5], [1, 2, 3, math.nan], [1, 2, math.inf, 5], [-math.inf, 2, 3, 5])
+        ],
+        (
+            [torch.zeros(3, 8, 8)] * 3,
+            [target([[1, 2, 3, 5]] * 2, [1, 2]), target([], []), target([[1, 2, 3, 5]] * 2, [3, 7])],
+            r"targets\[2\]: label 7 is outside 1\.\.3",
+        ),
         ([torch.zeros(3, 8, 8)], [target([[1, 2, 3, 5]], [0])], r"targets\[0\]: label 0 is outside 1\.\.3"),
         ([torch.zeros(3, 8, 8)], [target([[1, 2, 3, 5]], [4])], r"targets\[0\]: label 4 is outside 1\.\.3"),
         ([torch.zeros(3, 8, 8)], [target([[1, 2, 3, 5]], [1, 2])], r"targets\[0\]: boxes are \(1, 4\) for 2 labels"),

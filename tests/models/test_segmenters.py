@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
 from mbdet.models import LRASPP, DeepLabV3, Segmenter
+from mbdet.testing import check_gradients, check_segmenter, noise, settle
 from mbdet.types import SegmenterOutput
 
 Build = Callable[..., Segmenter]
@@ -40,19 +41,6 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def random_images(batch: int, height: int = 64, width: int = 96) -> Tensor:
-    return torch.randint(256, (batch, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """Give the batch norms statistics that keep the activations alive, and return the network in evaluation mode."""
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    network.train()(random_images(4))
-    return network.eval()
-
-
 def maps(output: SegmenterOutput) -> list[Tensor]:
     return [x for x in output if x is not None]
 
@@ -71,36 +59,25 @@ def test_logits_are_as_large_as_the_images(build: Build, output_stride: int) -> 
 
 @each_segmenter
 @any_backbone
-def test_forward_means_the_same_in_training_and_evaluation(build: Build, backbone: Callable[..., Backbone]) -> None:
-    network = build(backbone(), 5)
-    training, evaluation = network.train()(random_images(2)), network.eval()(random_images(2))
-    for output in (training, evaluation):
-        assert type(output) is SegmenterOutput
-        assert all(x.dtype == torch.float32 and x.shape == (2, 5, 64, 96) for x in maps(output))
-    assert len(maps(training)) == len(maps(evaluation))
-    assert (training.aux_logits is not None) == (getattr(network, "aux", None) is not None)
+def test_keeps_the_contract(build: Build, backbone: Callable[..., Backbone]) -> None:
+    check_segmenter(lambda: build(backbone(), 5))
 
 
 @each_segmenter
 @each_backbone
 def test_backward_reaches_every_parameter(build: Build, backbone: Callable[..., Backbone]) -> None:
-    network = build(backbone(), 5).train()
-    target = torch.randint(5, (4, 64, 97))
-    sum(nn.functional.cross_entropy(x, target) for x in maps(network(random_images(4, 64, 97)))).backward()
-    unreached = [name for name, parameter in network.named_parameters() if parameter.grad is None]
-    assert not unreached
-    useless = [name for name, p in network.named_parameters() if not (p.grad.isfinite().all() and p.grad.any())]
-    assert not useless
+    check_gradients(build(backbone(), 5))
 
 
 @each_segmenter
 @any_backbone
-def test_state_dict_round_trip(build: Build, backbone: Callable[..., Backbone]) -> None:
-    first, second = settled(build(backbone(mean=(1.0, 2.0, 3.0)), 5)), build(backbone(), 5).eval()
-    images = random_images(2)
-    assert not torch.equal(first(images).logits, second(images).logits)
-    second.load_state_dict(first.state_dict())
-    torch.testing.assert_close(first(images), second(images), rtol=0, atol=0)
+def test_the_auxiliary_logits_are_there_where_they_are_asked_for(
+    build: Build, backbone: Callable[..., Backbone]
+) -> None:
+    with torch.device("meta"):
+        network = build(backbone(), 5)
+        output = network(torch.zeros(2, 3, 64, 96))
+    assert (output.aux_logits is not None) == (getattr(network, "aux", None) is not None)
 
 
 @each_segmenter
@@ -116,9 +93,8 @@ def test_state_dict_does_not_depend_on_the_output_stride(build: Build, backbone:
 @any_backbone
 def test_a_batch_of_one(build: Build, backbone: Callable[..., Backbone]) -> None:
     """As the last batch of an epoch may be."""
-    network = settled(build(backbone(), 5))
-    image = random_images(3)[1:2]
-    torch.testing.assert_close(network(random_images(3)).logits[1:2], network(image).logits, rtol=1e-3, atol=1e-3)
+    network = settle(build(backbone(), 5))
+    image = noise(1, 64, 96)
     output = network.train()(image)
     sum(x.square().mean() for x in maps(output)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
@@ -127,33 +103,15 @@ def test_a_batch_of_one(build: Build, backbone: Callable[..., Backbone]) -> None
 
 @each_segmenter
 @any_backbone
-def test_uint8_and_float_images_agree(build: Build, backbone: Callable[..., Backbone]) -> None:
-    network = settled(build(backbone(), 5))
-    torch.testing.assert_close(network(random_images(2)), network(random_images(2).float()), rtol=0, atol=0)
-
-
-@each_segmenter
-@any_backbone
 def test_logits_move_with_the_image(build: Build, backbone: Callable[..., Backbone]) -> None:
     """Under symmetric kernels, a mirrored image gives mirrored logits."""
-    network = settled(build(backbone(), 5))
-    images = random_images(1, 65, 97)  # cells lie upon the first column and the last
+    network = settle(build(backbone(), 5))
+    images = noise(1, 65, 97)  # cells lie upon the first column and the last
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data = (layer.weight.data + layer.weight.data.flip(3)) / 2
     mirrored = network(images.flip(3)).logits.flip(3)
     torch.testing.assert_close(network(images).logits, mirrored, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3+", "lraspp"])
-@any_backbone
-def test_exports_with_a_free_batch_size(name: str, backbone: Callable[..., Backbone]) -> None:
-    network = settled(SEGMENTERS[name](backbone(), 5))
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(network, (random_images(2),), dynamic_shapes=({0: batch},))
-    for size in (1, 3):
-        images = random_images(size)
-        torch.testing.assert_close(program.module()(images), network(images), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,9 @@ def randomise(network: nn.Module, seed: int) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
             if layer.bias is not None:
                 nn.init.normal_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.normal_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
             nn.init.normal_(layer.bias, std=0.2)

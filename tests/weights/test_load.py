@@ -189,11 +189,11 @@ def test_half_precision_weights_load_as_the_network_is(save: Save) -> None:
     torch.testing.assert_close(dict(second.named_parameters()), dict(first.named_parameters()), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("metadata", [{"padding": "valid"}, {"bn_eps": "small"}])
+@pytest.mark.parametrize("metadata", [{"padding": "valid"}, {"bn_eps": "small"}, {"hidden_act": "swallow"}])
 def test_notes_that_make_no_sense(metadata: dict[str, str], tmp_path: Path, refused: Refused) -> None:
     network = MobileNetV2(0.35)
     save_file(network.state_dict(), tmp_path / "w.safetensors", metadata)
-    with refused(network, r"w\.safetensors: its metadata says .*(valid|small).*no padding or bn_eps"):
+    with refused(network, r"w\.safetensors: its metadata says .*(valid|small|swallow).*no padding or bn_eps"):
         load_backbone_weights(network, tmp_path / "w.safetensors")
 
 

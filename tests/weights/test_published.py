@@ -101,6 +101,8 @@ def test_torchvision_publishes_these() -> None:
         *models.MobileNet_V3_Large_Weights,
         *models.MobileNet_V3_Small_Weights,
         *models.detection.SSDLite320_MobileNet_V3_Large_Weights,
+        *models.segmentation.LRASPP_MobileNet_V3_Large_Weights,
+        *models.segmentation.DeepLabV3_MobileNet_V3_Large_Weights,
     ]
     ours = {weights.url: weights.accuracy for name, weights in PUBLISHED.items() if name.startswith("torchvision/")}
     assert {weights.url for weights in known} == set(ours)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from mbdet.backbones import MobileNetV2
 from mbdet.backbones.base import TF_MEAN, TF_STD
 from mbdet.models import DeepLabV3
+from mbdet.weights import load_backbone_weights, load_weights
 from mbdet.weights.files import read_tensors
 from mbdet.weights.tf_deeplab import from_tf_deeplab, is_tf_deeplab
 
+Save = Callable[[dict[str, Tensor], str], Path]
 SIZE = 513
 BN_PARTS = ("weight", "bias", "running_mean", "running_var")
 # COCO's names of Pascal VOC's classes, in VOC's order; background is 0.
@@ -112,13 +115,7 @@ def prepared(image: Image.Image) -> tuple[Tensor, int, int]:
 
 def tf_network() -> DeepLabV3:
     backbone = MobileNetV2(last_channels=None, output_stride=8, padding="same", bn_eps=1e-3, mean=TF_MEAN, std=TF_STD)
-    return DeepLabV3(backbone, 21, rates=(), bn_eps=1e-3).eval()
-
-
-def load(network: DeepLabV3, state: dict[str, Tensor]) -> None:
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert set(missing) == {"backbone.normalize.mean", "backbone.normalize.std"}
+    return DeepLabV3(backbone, 21, rates=()).eval()
 
 
 @torch.no_grad()
@@ -126,7 +123,7 @@ def test_published_weights_equal_a_plain_forward_pass_and_find_the_objects(
     published: Path, records: list[dict[str, Any]]
 ) -> None:
     network, plain = tf_network(), PlainForward(published)
-    load(network, from_tf_deeplab(read_tensors(published)))
+    load_weights(network, published)
     right = labelled = 0
     for record in records:
         images, height, width = prepared(Image.open(record["path"]))
@@ -158,7 +155,43 @@ def test_atrous_branches_and_strange_arrays(published: Path) -> None:
         "aspp3|BatchNorm|FusedBatchNorm|Offset": torch.randn(256),
         "decoder|weights": torch.zeros(1),
     }
-    state = from_tf_deeplab(tensors)
+    state = from_tf_deeplab(tensors, 21)
     torch.testing.assert_close(state["aspp.3.conv.weight"], kernel.permute(3, 2, 0, 1))
     extra = {f"aspp.3.{name}" for name in ("conv.weight", *(f"bn.{part}" for part in BN_PARTS))}
     assert set(state) - set(tf_network().state_dict()) == {"decoder|weights", *extra}
+
+
+@torch.no_grad()
+def test_checkpoints(save: Save, randomised: Any, tf_writer: Any) -> None:
+    """Whose batch norms are not folded, and have another constant in the head than in the backbone."""
+
+    def build() -> DeepLabV3:
+        backbone = MobileNetV2(0.35, last_channels=None, output_stride=16, padding="same", bn_eps=1e-3)
+        return DeepLabV3(backbone, 5, rates=(6,), channels=8).eval()
+
+    source, network = randomised(build()), build()
+    writer = tf_writer("checkpoint")
+    writer.backbone(source.backbone, 2, "MobilenetV2|")
+    for theirs, ours in (
+        ("image_pooling", source.image_pooling),
+        ("aspp0", source.aspp[0]),
+        ("aspp1", source.aspp[1]),
+        ("concat_projection", source.projection),
+    ):
+        writer.conv_bn(theirs, ours)
+    writer.conv("logits|semantic", source.classifier.weight.data, source.classifier.bias.data)
+    load_weights(network, save(writer.tensors(), "w.npz"))
+    source.backbone.normalize = network.backbone.normalize
+    images = torch.randint(256, (2, 3, 65, 97), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    torch.testing.assert_close(network(images), source(images))
+
+
+def test_the_published_backbone_and_other_constants(published: Path, refused: Any) -> None:
+    network = tf_network()
+    load_weights(network, published)
+    backbone = MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3)
+    load_backbone_weights(backbone, published)
+    torch.testing.assert_close(dict(backbone.state_dict()), dict(network.backbone.state_dict()), rtol=0, atol=0)
+    other = DeepLabV3(backbone, 21, rates=(), bn_eps=1e-3)
+    with refused(other, r"TF weights of a DeepLabv3 on MobileNetV2 need bn_eps: 1e-05 in the heads, .* has 0\.001"):
+        load_weights(other, published)

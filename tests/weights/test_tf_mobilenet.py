@@ -122,6 +122,15 @@ def test_weights_for_another_network(
             lambda a: a.update({"MobilenetV2|expanded_conv_17|depthwise|depthwise_weights": torch.zeros(3, 3, 8, 1)}),
             r"not in the network: blocks\.17\.",
         ),
+        (
+            lambda a: a.update(
+                {
+                    f"MobilenetV2|expanded_conv_999999999999|{part}": torch.zeros(1, 1, 8, 1)
+                    for part in ("depthwise|depthwise_weights", "squeeze_excite|Conv|weights")
+                }
+            ),
+            r"2 not in the network: blocks\.999999999999\.depthwise\.conv\.weight, blocks\.999999999999\.se\.",
+        ),
     ],
 )
 def test_weights_that_are_not_complete(
@@ -183,5 +192,5 @@ def test_the_backbone_of_the_published_deeplab(deeplab: Path, coco_images: Calla
 
 def test_a_published_deeplab_is_no_classifier(deeplab: Path, refused: Refused) -> None:
     network = Classifier(MobileNetV2(last_channels=None, padding="same", bn_eps=1e-3), 21)
-    with refused(network, "TF weights of a MobileNetV2 are not those of a whole classifier"):
+    with refused(network, "TF weights of a DeepLabv3 on MobileNetV2 are not those of a whole classifier"):
         load_weights(network, deeplab)

@@ -169,7 +169,8 @@ def as_tf(tf_writer: Any) -> AsTF:
         writer.backbone(detector.backbone, generation, prefix)
         for index, extra in enumerate(detector.extras):
             width = extra.expand.conv.out_channels
-            writer.conv_bn(f"{prefix}{base}_1_Conv2d_{index + 2}_1x1_{width // 2}", extra.reduce)
+            reduced = extra.reduce.conv.out_channels
+            writer.conv_bn(f"{prefix}{base}_1_Conv2d_{index + 2}_1x1_{reduced}", extra.reduce)
             if isinstance(extra.depthwise, ConvBNAct):
                 writer.conv_bn(f"{prefix}{base}_2_Conv2d_{index + 2}_3x3_s2_{width}_depthwise", extra.depthwise)
             writer.conv_bn(f"{prefix}{base}_2_Conv2d_{index + 2}_3x3_s2_{width}", extra.expand)
@@ -202,6 +203,15 @@ def test_checkpoints(num_classes: int, slots: list[int], source: SSDLite, save: 
     expected, found = source(images), detector(images)
     torch.testing.assert_close(found.box_deltas, expected.box_deltas)
     torch.testing.assert_close(found.class_logits, expected.class_logits[..., slots])
+
+
+def test_narrow_extra_layers(randomised: Callable[..., SSDLite], save: Save, as_tf: AsTF) -> None:
+    """Whose first convolutions are wider than half of what they make."""
+    options: dict[str, Any] = {"extra_channels": (48, 25, 16, 16), "min_extra_channels": 16}
+    source, detector = randomised(small_detector(**options)), small_detector(**options)
+    assert [extra.reduce.conv.out_channels for extra in source.extras] == [24, 16, 16, 16]
+    load_weights(detector, save(as_tf(source), "w.npz"))
+    torch.testing.assert_close(dict(detector.named_parameters()), dict(source.named_parameters()))
 
 
 def test_checkpoints_with_other_classes_keep_all_slots(
@@ -255,6 +265,23 @@ def test_weights_that_are_not_complete(
     change(arrays)
     detector = small_detector()
     with refused(detector, match):
+        load_weights(detector, save(arrays, "w.npz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("BoxPredictor_0|BoxEncodingPredictor|biases", (6,)),
+        ("BoxPredictor_0|ClassPredictor|biases", ()),
+        ("BoxPredictor_0|BoxEncodingPredictor|weights", (1, 1, 8, 6)),
+    ],
+)
+def test_a_tensor_of_a_shape_that_no_network_has(
+    name: str, shape: tuple[int, ...], source: SSDLite, save: Save, as_tf: AsTF, refused: Refused
+) -> None:
+    arrays = as_tf(source) | {name: torch.zeros(shape)}
+    detector = small_detector(80)
+    with refused(detector, r"w\.npz: (.*not shaped like them \(.*\); fetch|weights of .* missing: class_heads)"):
         load_weights(detector, save(arrays, "w.npz"))
 
 

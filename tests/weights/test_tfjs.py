@@ -81,6 +81,28 @@ def test_files_of_another_size(change: bytes, tmp_path: Path) -> None:
         read_tensors(tmp_path / "model.json")
 
 
+@pytest.mark.parametrize("size", ["described", "stored"])
+def test_a_file_named_again_is_not_read(size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the description goes along with it or not, and whatever it is called."""
+    model = write(tmp_path)
+    group = model["weightsManifest"][1]
+    group["paths"] = ["group1-shard2of2.bin"] + [f"{'./' * number}group1-shard1of2.bin" for number in range(200)]
+    if size == "described":
+        group["weights"].append({"name": "again", "shape": [199, 5], "dtype": "uint8"})
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"reads {path}"))
+    with pytest.raises(InputError, match=r"model\.json: names a weight file twice"):
+        read_tensors(tmp_path / "model.json")
+
+
+def test_files_of_another_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    (tmp_path / "group0-shard1of2.bin").write_bytes(bytes(10_000))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"reads {path}"))
+    with pytest.raises(InputError, match=r"model\.json: its weight files are longer"):
+        read_tensors(tmp_path / "model.json")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "group0-shard2of2.bin").unlink()

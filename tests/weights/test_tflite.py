@@ -28,8 +28,12 @@ TYPES = {
 }
 
 
-def write_tflite(arrays: Mapping[str, Any], path: Path) -> Path:
-    """Write arrays as the constants of a graph, and an activation, which has no data."""
+def write_tflite(arrays: Mapping[str, Any], path: Path, tables: int = 1, sharing: int = 1) -> Path:
+    """Write arrays as the constants of a graph, and an activation, which has no data.
+
+    The bytes of every array are written once, whatever the number of buffers that consist of them (`tables`) and of
+    tensors on each buffer (`sharing`).
+    """
     builder = flatbuffers.Builder(1024)
 
     def vector(offsets: list[int], start: Callable[[Any, int], Any]) -> int:
@@ -38,8 +42,7 @@ def write_tflite(arrays: Mapping[str, Any], path: Path) -> Path:
             builder.PrependUOffsetTRelative(offset)
         return int(builder.EndVector())
 
-    def buffer(data: bytes | None) -> int:
-        content = None if data is None else builder.CreateByteVector(data)
+    def buffer(content: int | None) -> int:
         tflite.BufferStart(builder)
         if content is not None:
             tflite.BufferAddData(builder, content)
@@ -54,9 +57,13 @@ def write_tflite(arrays: Mapping[str, Any], path: Path) -> Path:
         tflite.TensorAddName(builder, label)
         return int(tflite.TensorEnd(builder))
 
-    buffers = [buffer(None), *(buffer(array.tobytes()) for array in arrays.values())]
+    contents = [builder.CreateByteVector(array.tobytes()) for array in arrays.values()]
+    buffers = [buffer(None), *(buffer(content) for content in contents for _ in range(tables))]
     tensors = [tensor("input", (1, 224, 224, 3), "float32", 0)]
-    tensors += [tensor(name, a.shape, str(a.dtype), i) for i, (name, a) in enumerate(arrays.items(), start=1)]
+    for position, (name, a) in enumerate(arrays.items()):
+        for copy in range(tables * sharing):
+            label = f"{name}_{copy}" if copy else name
+            tensors.append(tensor(label, a.shape, str(a.dtype), 1 + position * tables + copy // sharing))
     listed = vector(tensors, tflite.SubGraphStartTensorsVector)
     tflite.SubGraphStart(builder)
     tflite.SubGraphAddTensors(builder, listed)
@@ -84,6 +91,22 @@ def test_constants_and_nothing_else(tmp_path: Path) -> None:
     assert set(tensors) == set(ARRAYS)
     for name, array in ARRAYS.items():
         torch.testing.assert_close(tensors[name], torch.from_numpy(array))
+
+
+def test_tensors_on_one_buffer_share_their_memory(tmp_path: Path) -> None:
+    array = np.arange(5000, dtype=np.float32)
+    path = write_tflite({"a": array}, tmp_path / "w.tflite", sharing=100)
+    tensors = read_tensors(path)
+    assert len(tensors) == 100
+    assert len({value.data_ptr() for value in tensors.values()}) == 1
+    torch.testing.assert_close(tensors["a_99"], torch.from_numpy(array))
+
+
+def test_buffers_of_more_bytes_than_the_file_are_refused(tmp_path: Path) -> None:
+    path = write_tflite({"a": np.zeros(5000, np.float32)}, tmp_path / "w.tflite", tables=100)
+    assert path.stat().st_size < 2 * 20_000
+    with pytest.raises(InputError, match=r"w\.tflite: damaged, holds more than its size"):
+        read_tensors(path)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mbdet.backbones import Backbone, MobileNetV1, MobileNetV2, MobileNetV3
@@ -117,7 +118,7 @@ def test_another_activation_of_the_hidden_layer(
     network = Classifier(
         MobileNetV3("small", bool(minimal), padding="same"), 1000, hidden_channels=1024, hidden_act=act
     )
-    with refused(network, f"timm's MobileNetV3 weights need hidden_act: {needed}, the network has another"):
+    with refused(network, f"timm's MobileNetV3 weights need hidden_act: {needed}, the network has {act}"):
         load_weights(network, path)
 
 
@@ -169,13 +170,30 @@ def test_v1_and_v2_have_one_convention_each(name: str, network: type[Backbone], 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"architecture": "x", "pretrained_cfg": {"mean": 3}}', '{"architecture": 1, "model_args": 2}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"architecture": "x", "pretrained_cfg": {"mean": 3}}',
+        '{"architecture": "x", "pretrained_cfg": {"mean": [0.5, 0.5], "std": [0.5, 0.5, 0.5]}}',
+        '{"architecture": 1, "model_args": 2}',
+    ],
 )
 def test_a_config_of_something_else(content: str, save: Save) -> None:
     path = save(timm.create_model("mobilenetv2_035", pretrained=False).state_dict(), "w.pth")
     path.with_name("config.json").write_text(content)
     with pytest.raises(InputError, match=r"config\.json: not a config of timm's hub; move it away from w\.pth"):
         load_backbone_weights(MobileNetV2(0.35), path)
+
+
+@pytest.mark.parametrize("shape", [(), (1024,)])
+def test_a_tensor_of_a_shape_that_no_network_has(shape: tuple[int, ...], tmp_path: Path, refused: Refused) -> None:
+    theirs = timm.create_model("mobilenetv3_small_100", pretrained=False)
+    path = write_hub_folder(theirs, tmp_path)
+    save_file({**theirs.state_dict(), "conv_head.weight": torch.zeros(shape)}, path)
+    network = Classifier(MobileNetV3("small", bn_eps=1e-5), 1000, hidden_channels=1024)
+    with refused(network, r"safetensors: named as timm's MobileNetV3 weights, but not shaped like them \(.*\); fetch"):
+        load_weights(network, path)
 
 
 def test_options_in_the_config(tmp_path: Path, refused: Refused) -> None:

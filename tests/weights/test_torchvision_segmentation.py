@@ -1,6 +1,8 @@
 """torchvision's segmentation networks, layer for layer under our names."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,16 +10,18 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deeplabv3_resnet50, lraspp_mobilenet_v3_large
 
 from mbdet.backbones import MobileNetV3
-from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD
 from mbdet.cost import count_parameters
 from mbdet.models import LRASPP, DeepLabV3, Segmenter
+from mbdet.weights import load_backbone_weights, load_weights
 from mbdet.weights.torchvision_segmentation import from_deeplabv3, from_lraspp, is_deeplabv3, is_lraspp
 
+Save = Callable[[dict[str, Tensor], str], Path]
 Randomised = Callable[..., nn.Module]
 
 
 def backbone() -> MobileNetV3:
-    return MobileNetV3("large", output_stride=16, dilation="torchvision")
+    return MobileNetV3("large", output_stride=16, dilation="torchvision", mean=TF_MEAN, std=TF_STD)
 
 
 def lraspp() -> Segmenter:
@@ -33,19 +37,12 @@ def normalised(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def load(network: Segmenter, state: dict[str, Tensor]) -> None:
-    buffers = {f"backbone.normalize.{name}" for name in ("mean", "std")}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    assert set(missing) == buffers
-    assert not unexpected
-
-
 @pytest.mark.parametrize("size", [(96, 128), (65, 97)])
 @torch.no_grad()
-def test_lraspp_equals_torchvision(size: tuple[int, int], randomised: Randomised) -> None:
+def test_lraspp_equals_torchvision(size: tuple[int, int], save: Save, randomised: Randomised) -> None:
     theirs = randomised(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)).double()
     ours = lraspp().double().eval()
-    load(ours, from_lraspp(theirs.state_dict()))
+    load_weights(ours, save(theirs.state_dict(), "w.pth"))
     images = torch.randint(256, (2, 3, *size), dtype=torch.uint8)
     output = ours(images)
     expected = theirs(normalised(images))["out"]
@@ -56,11 +53,11 @@ def test_lraspp_equals_torchvision(size: tuple[int, int], randomised: Randomised
 
 @pytest.mark.parametrize("aux", [True, False])
 @torch.no_grad()
-def test_deeplabv3_equals_torchvision(aux: bool, randomised: Randomised) -> None:
+def test_deeplabv3_equals_torchvision(aux: bool, save: Save, randomised: Randomised) -> None:
     theirs = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, aux_loss=aux)
     theirs = randomised(theirs).double()
     ours = deeplabv3("c3_first" if aux else None).double().eval()
-    load(ours, from_deeplabv3(theirs.state_dict()))
+    load_weights(ours, save(theirs.state_dict(), "w.pth"))
     images = torch.randint(256, (2, 3, 65, 97), dtype=torch.uint8)
     output, expected = ours(images), theirs(normalised(images))
     assert expected["out"].std() > 0.1
@@ -71,19 +68,54 @@ def test_deeplabv3_equals_torchvision(aux: bool, randomised: Randomised) -> None
 
 
 @torch.no_grad()
-def test_training_equals_torchvision(randomised: Randomised) -> None:
+def test_training_equals_torchvision(save: Save, randomised: Randomised) -> None:
     """Batch norms in training mode, and what becomes of their statistics; dropout left out."""
     theirs = randomised(deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, aux_loss=True)).double()
     ours = deeplabv3().double()
-    load(ours, from_deeplabv3(theirs.state_dict()))
+    load_weights(ours, save(theirs.state_dict(), "w.pth"))
     for network in (ours.train(), theirs.train()):
         for layer in network.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(ours(images).logits, theirs(normalised(images))["out"], rtol=1e-5, atol=1e-5)
-    after = from_deeplabv3(theirs.state_dict())
+    after = from_deeplabv3(theirs.state_dict(), 21)
     torch.testing.assert_close({name: ours.state_dict()[name] for name in after}, after, rtol=1e-5, atol=1e-5)
+
+
+def test_the_auxiliary_head_is_left_out_where_there_is_none(save: Save, refused: Any) -> None:
+    """But never made up."""
+    theirs = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, aux_loss=True).state_dict()
+    network = deeplabv3(aux=None)
+    load_weights(network, save(theirs, "w.pth"))
+    torch.testing.assert_close(network.classifier.weight.data, theirs["classifier.4.weight"])
+    without = {name: value for name, value in theirs.items() if not name.startswith("aux_classifier.")}
+    with_aux = deeplabv3()
+    with refused(with_aux, r"missing: aux_head\."):
+        load_weights(with_aux, save(without, "w.pth"))
+
+
+@pytest.mark.parametrize("build", [lraspp_mobilenet_v3_large, deeplabv3_mobilenet_v3_large])
+def test_a_segmenter_gives_its_backbone(build: Callable[..., nn.Module], save: Save, refused: Any) -> None:
+    state = build(weights=None, weights_backbone=None).state_dict()
+    path, network, other = save(state, "w.pth"), MobileNetV3(), MobileNetV3(bn_eps=1e-5)
+    load_backbone_weights(network, path)
+    torch.testing.assert_close(network.last.conv.weight.data, state["backbone.16.0.weight"])
+    torch.testing.assert_close(network.blocks[3].se.expand.bias.data, state["backbone.4.block.2.fc2.bias"])
+    assert network.normalize.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
+    with refused(other, r"torchvision's \S+ weights need bn_eps: 0\.001"):
+        load_backbone_weights(other, path)
+
+
+def test_constants_of_backbone_and_head_are_told_apart(save: Save, refused: Any) -> None:
+    path = save(lraspp_mobilenet_v3_large(weights=None, weights_backbone=None).state_dict(), "w.pth")
+    head = {"pool_size": None, "low_level": "c3_first", "gate_bias": False}
+    for network, message in (
+        (LRASPP(MobileNetV3(bn_eps=1e-5), 21, **head), r"bn_eps: 0\.001 in the backbone, the network has 1e-05"),
+        (LRASPP(MobileNetV3(), 21, bn_eps=1e-3, **head), r"bn_eps: 1e-05 in the heads, the network has 0\.001"),
+    ):
+        with refused(network, f"torchvision's LR-ASPP weights need {message}"):
+            load_weights(network, path)
 
 
 @pytest.mark.parametrize(("build", "parameters"), [(lraspp, 3_221_538), (deeplabv3, 11_029_328)])
@@ -108,4 +140,4 @@ def test_each_is_told_from_the_others() -> None:
 @pytest.mark.parametrize("convert", [from_lraspp, from_deeplabv3])
 def test_a_tensor_without_a_place_keeps_its_name(convert: Callable[..., dict[str, Tensor]]) -> None:
     strangers = {"classifier.9.weight": torch.zeros(1), "neck.bias": torch.zeros(1)}
-    assert convert(strangers) == strangers
+    assert convert(strangers, 21) == strangers
