@@ -15,7 +15,7 @@ from mbdet.data.records import (
     paused_garbage_collection,
 )
 from mbdet.errors import InputError
-from mbdet.runtime.boxes import read_coco_box, read_coco_size
+from mbdet.runtime.boxes import Box, read_coco_box, read_coco_size
 
 Json = dict[str, Any]
 

@@ -50,9 +50,11 @@ class SegmentationEvaluator:
 
     results_name: ClassVar[str] = "images"
     collected: dict[int, Confusion]  # what has been collected, by image; clear it to evaluate again
+    listed: int  # how many images the split has, whether or not they can be read
 
     def __init__(self, files: Mapping[int, str], class_names: Sequence[str]) -> None:
         self._files, self._class_names = files, class_names
+        self.listed = len(files)
         self.collected = {}
 
     def update(self, image_id: int, found: Confusion) -> None:
