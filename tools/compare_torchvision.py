@@ -213,7 +213,7 @@ def evaluate(cli: ConfigCLI, weights: str, output: Path) -> None:
     model = reference_model(len(data.class_names), weights)
     model.load_state_dict(torch.load(output / "last.pth", weights_only=True))
     metrics = score(model, loader(data.val_dataset, data, train=False), data.evaluator())
-    show(metrics, output / "figures.json")
+    show(metrics, {"images": len(data.val_dataset)}, output / "figures.json")
 
 
 def compare_times(config: Path, overrides: Sequence[str], weights: str, rounds: int, epochs: int) -> None:
