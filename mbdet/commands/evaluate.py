@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     if options.results and options.annotations and not config:
         if overrides:
             raise InputError(f"evaluate --results takes no {overrides[0]}")
-        show(evaluate_results(options.annotations, options.results), options.json)
+        show(evaluate_results(options.annotations, options.results), {}, options.json)
     elif config and options.weights and not options.results:
         evaluate_model(config, overrides, options.weights, options.json, options.device)
     else:
@@ -81,20 +81,20 @@ def evaluate_model(
             evaluator.update(image_id, prediction)
     # What the ground truth lists and on_error=skip left out is in none of the figures.
     scored = len(evaluator.collected)
-    show(evaluator.compute(), output, {"images": scored, "images_left_out": evaluator.listed - scored})
+    show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
     if output is not None:
         results = output.with_name(f"{output.stem}_{evaluator.results_name}.json")
         write_results(results, evaluator.results())
         print(f"{evaluator.results_name}: {results}")
 
 
-def show(metrics: Metrics, output: Path | None, counts: Mapping[str, int] | None = None) -> None:
+def show(metrics: Metrics, counts: Mapping[str, int], output: Path | None) -> None:
     """Print the tables and write the figures.
 
     Args:
         metrics: The figures.
-        output: The file to write, if any.
         counts: What they were taken from, by name.
+        output: The file to write, if any.
     """
     console = Console()
     console.print(metrics_table(metrics), class_table(metrics, "name"))
@@ -102,5 +102,5 @@ def show(metrics: Metrics, output: Path | None, counts: Mapping[str, int] | None
         print(", ".join(f"{name}: {count}" for name, count in counts.items()))
     if output is not None:
         with write_atomically(output) as temporary:
-            temporary.write_text(json.dumps({**metrics.to_json(), **(counts or {})}, indent=2) + "\n")
+            temporary.write_text(json.dumps({**metrics.to_json(), **counts}, indent=2) + "\n")
         print(f"figures: {output}")
