@@ -24,7 +24,7 @@ from mbdet.weights.coco_slots import UNUSED_COCO_IDS
 Save = Callable[[dict[str, Tensor], str], Path]
 Refused = Callable[..., AbstractContextManager[None]]
 
-CONFIG = Path(__file__).parents[2] / "configs" / "ssdlite_v3_large_torchvision_coco.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "ssdlite_v3_large_tv_coco.yaml"
 SCORE = 0.3
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 CLASSIFIERS = {
