@@ -1,15 +1,25 @@
 """Prediction with PyTorch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mbdet.errors import InputError
-from mbdet.models import Classifier, Detector
+from mbdet.models import Classifier, Detector, Segmenter
 from mbdet.ops import Postprocess
-from mbdet.runtime.predictor import ClassifierPredictor, DetectorPredictor, to_original
-from mbdet.runtime.types import Classification, Detections
+from mbdet.runtime.image import Resizing
+from mbdet.runtime.predictor import (
+    ClassifierPredictor,
+    DetectorPredictor,
+    SegmenterPredictor,
+    restore_segmentations,
+    to_original,
+)
+from mbdet.runtime.types import Classification, Detections, Segmentation
 from mbdet.types import PaddedDetections
 
 TOP = 5  # classes that a `Classification` holds
@@ -71,8 +81,69 @@ class TorchClassifier(ClassifierPredictor):
         return to_classifications(self.network(torch.from_numpy(images).to(self.device)))
 
 
+class TorchSegmenter(SegmenterPredictor):
+    """A segmenter in evaluation mode, tested at one scale or at several.
+
+    Args:
+        network: The segmenter.
+        class_names: The K names, in the order of the labels.
+        resizing: How pictures are brought to the network input.
+        test_scales: Sizes at which each image is tested, in sizes of the network input; the probabilities are averaged.
+        test_flip: Whether each is tested mirrored too.
+        device: Where to compute; by default the GPU if there is one.
+
+    Raises:
+        InputError: If a scale is not above 0, or there is none.
+    """
+
+    def __init__(
+        self,
+        network: Segmenter,
+        class_names: tuple[str, ...],
+        resizing: Resizing = "stretch",
+        test_scales: Sequence[float] = (1.0,),
+        test_flip: bool = False,
+        device: str | None = None,
+    ) -> None:
+        if min(test_scales, default=0) <= 0:
+            raise InputError(f"test_scales is {list(test_scales)}; give one or more numbers above 0")
+        self.device = settle(network, device)
+        self.network = network
+        self.class_names = class_names
+        self.input_size = network.input_size
+        self.resizing: Resizing = resizing
+        self.test_scales, self.test_flip = tuple(test_scales), test_flip
+
+    @torch.inference_mode()
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Segmentation]:
+        """See `Predictor.predict`."""
+        return to_segmentations(self.probabilities(torch.from_numpy(images).to(self.device)), sizes, self.resizing)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probability of each class at each pixel, the mean over scales and mirror images.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB.
+
+        Returns:
+            (B, K, H, W).
+        """
+        total = images.new_zeros((), dtype=torch.float32)
+        for scale in self.test_scales:
+            size = [max(1, round(side * scale)) for side in images.shape[2:]]
+            resized = images if scale == 1 else F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+            for mirrored in (False, True)[: 1 + self.test_flip]:
+                output = self.network(resized.flip(3) if mirrored else resized)
+                found = output.logits.float().softmax(1)
+                found = found.flip(3) if mirrored else found
+                if scale != 1:
+                    found = F.interpolate(found, images.shape[2:], mode="bilinear")
+                total = total + found
+        return total / (len(self.test_scales) * (1 + self.test_flip))
+
+
 # Which predictor serves a network.
-PREDICTORS = ((Detector, TorchPredictor), (Classifier, TorchClassifier))
+PREDICTORS = ((Detector, TorchPredictor), (Classifier, TorchClassifier), (Segmenter, TorchSegmenter))
 
 
 def settle(network: nn.Module, device: str | None) -> torch.device:
@@ -136,3 +207,18 @@ def to_classifications(logits: Tensor) -> list[Classification]:
     """
     scores, labels = logits.float().softmax(1).topk(min(TOP, logits.shape[1]))
     return [Classification(*pair) for pair in zip(scores.cpu().numpy(), labels.cpu().numpy(), strict=True)]
+
+
+def to_segmentations(probabilities: Tensor, sizes: NDArray[np.int64], resizing: Resizing) -> list[Segmentation]:
+    """Move the likeliest class of each pixel, and its probability, to the host and to the original images.
+
+    Args:
+        probabilities: (B, K, H, W) of the network input.
+        sizes: (B, 2) height and width of each original image.
+        resizing: How the images were brought to the network input.
+
+    Returns:
+        One per image.
+    """
+    scores, classes = probabilities.max(1)
+    return restore_segmentations(classes.to(torch.uint8).cpu().numpy(), scores.cpu().numpy(), sizes, resizing)

@@ -77,8 +77,8 @@ def evaluate_model(
         if not len(batch.images):
             continue
         found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
-        for image_id, prediction in zip(batch.image_ids.tolist(), found, strict=True):
-            evaluator.update(image_id, prediction)
+        for image_id, evidence in zip(batch.image_ids.tolist(), cli.task.evidence(batch, found), strict=True):
+            evaluator.update(image_id, evidence)
     # What the ground truth lists and on_error=skip left out is in none of the figures.
     scored = len(evaluator.collected)
     show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)

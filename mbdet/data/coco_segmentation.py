@@ -12,7 +12,7 @@ from mbdet.data.records import OnError
 from mbdet.data.segmentation_dataset import SegmentationDataset
 from mbdet.data.segmentation_transforms import SegmentationTransform
 from mbdet.errors import InputError
-from mbdet.metrics.segmentation import IGNORED
+from mbdet.runtime.types import IGNORED
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from mbdet.data.records import OnError
 from mbdet.data.segmentation import SegmentationDataModule, check_names
 from mbdet.data.segmentation_transforms import DEEPLAB_AUGMENTATION, SegmentationAugmentation, SegmentationTransform
 from mbdet.errors import InputError
-from mbdet.metrics.segmentation import IGNORED
 from mbdet.runtime.image import Resizing
+from mbdet.runtime.types import IGNORED
 
 
 class CityscapesDataModule(SegmentationDataModule):

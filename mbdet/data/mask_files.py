@@ -13,8 +13,8 @@ from mbdet.data.records import OnError, Problems, list_files
 from mbdet.data.segmentation_dataset import SegmentationDataset
 from mbdet.data.segmentation_transforms import SegmentationTransform
 from mbdet.errors import InputError
-from mbdet.metrics.segmentation import IGNORED
 from mbdet.runtime.image import read_image
+from mbdet.runtime.types import IGNORED
 
 _UNKNOWN = -1
 _CHECKED = 16  # masks that are read at once, to find what is wrong with all of them

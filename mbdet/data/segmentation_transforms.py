@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mbdet.data.transforms import photometric_distortion, resize_mask, run
 from mbdet.errors import InputError
-from mbdet.metrics.segmentation import IGNORED
 from mbdet.runtime.image import MEAN_COLOUR, Resizing, place, placed_size, resize, zoom_to_fit
+from mbdet.runtime.types import IGNORED
 
 # From an image (H, W, 3) and its mask (H, W) to the network input.
 SegmentationTransform = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.uint8]]]

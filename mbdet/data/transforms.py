@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from mbdet.errors import InputError
-from mbdet.metrics.segmentation import IGNORED
 from mbdet.runtime.image import MEAN_COLOUR, resize
+from mbdet.runtime.types import IGNORED
 
 Transform: TypeAlias = A.Compose
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError
+from mbdet.runtime.types import IGNORED
 
-IGNORED = 255  # the ground truth of pixels that do not count
 Confusion = NDArray[np.int64]  # (K, K) pixels by true class (rows) and predicted class (columns)
 
 

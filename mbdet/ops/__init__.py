@@ -1,4 +1,4 @@
-"""Pure tensor functions of SSD: anchors, box coding, matching, losses, decoding. They know no model and no data set."""
+"""Pure tensor functions: anchors, box coding, matching, losses, decoding. They know no model and no data set."""
 
 from mbdet.ops.anchors import AnchorConfig, ssd_anchors
 from mbdet.ops.boxes import decode_boxes, encode_boxes
@@ -6,6 +6,7 @@ from mbdet.ops.losses import FocalSSDLoss, LossTerms, SigmoidSSDLoss, SoftmaxSSD
 from mbdet.ops.matching import match_anchors
 from mbdet.ops.multiscale_anchors import MultiscaleAnchorConfig, multiscale_anchors
 from mbdet.ops.postprocess import Postprocess
+from mbdet.ops.segmentation_loss import SegmentationLoss
 
 __all__ = [
     "AnchorConfig",
@@ -14,6 +15,7 @@ __all__ = [
     "MultiscaleAnchorConfig",
     "Postprocess",
     "SSDLoss",
+    "SegmentationLoss",
     "SigmoidSSDLoss",
     "SoftmaxSSDLoss",
     "decode_boxes",

@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mbdet.errors import InputError
 from mbdet.runtime.draw import draw_classification, draw_detections
-from mbdet.runtime.image import central_crop, read_image, resize, upright_rgb
-from mbdet.runtime.types import Classification, Detections
+from mbdet.runtime.draw_maps import draw_map
+from mbdet.runtime.image import Resizing, central_crop, place, read_image, resize, upright_rgb
+from mbdet.runtime.maps import restore_map
+from mbdet.runtime.types import IGNORED, Classification, Detections, Segmentation
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 Found = TypeVar("Found")
@@ -130,6 +133,75 @@ class ClassifierPredictor(Predictor[Classification]):
     def record(self, found: Classification) -> dict[str, object]:
         """Return `classes`: name and score, best first."""
         return {"classes": self.scored_names(found.labels, found.scores)}
+
+
+class SegmenterPredictor(Predictor[Segmentation]):
+    """A segmenter ready for use.
+
+    The network's classes are those of its input's pixels; a pixel of the original image has that of the nearest one. So
+    they are the same wherever the network runs.
+
+    Attributes:
+        resizing: How pictures are brought to the network input.
+    """
+
+    kind = "segmenter"
+    resizing: Resizing
+
+    def __call__(self, picture: Picture, score_threshold: float = 0.0) -> Segmentation:
+        """Name the class of every pixel of one picture, 255 where it scores too little; see `Predictor.__call__`.
+
+        Raises:
+            InputError: Also if there is a threshold, but the model gives no probabilities.
+        """
+        found = self.predict_one(picture)
+        if score_threshold <= 0:
+            return found
+        if found.scores is None:
+            raise InputError("this model file gives classes alone; export it with --probabilities to use a threshold")
+        kept = np.where(found.scores >= score_threshold, found.classes, np.uint8(IGNORED))
+        return Segmentation(kept, found.scores)
+
+    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring a picture (H, W, 3) to the network's input size."""
+        return place(image, self.input_size, self.resizing)
+
+    def draw(self, image: NDArray[np.uint8], found: Segmentation) -> NDArray[np.uint8]:
+        """Lay the colours of the classes over a picture, with a legend."""
+        return draw_map(image, found.classes, self.class_names)
+
+    def record(self, found: Segmentation) -> dict[str, object]:
+        """Return `classes`: the share of the pixels of each class that occurs, the largest first."""
+        counts = np.bincount(found.classes.ravel(), minlength=256)
+        order = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label] and label != IGNORED]
+        total = found.classes.size
+        return {
+            "classes": [
+                {"name": self.class_names[label], "share": round(int(counts[label]) / total, 4)} for label in order
+            ]
+        }
+
+
+def restore_segmentations(
+    classes: NDArray[np.uint8], scores: NDArray[np.float32] | None, sizes: NDArray[np.int64], resizing: Resizing
+) -> list[Segmentation]:
+    """Bring maps of the network input back to the original images.
+
+    Args:
+        classes: (B, H, W).
+        scores: Likewise, or None.
+        sizes: (B, 2) height and width of each original image.
+        resizing: How the images were brought to the network input.
+    """
+    input_size = (classes.shape[1], classes.shape[2])
+    shapes = [(height, width) for height, width in sizes.tolist()]
+    return [
+        Segmentation(
+            restore_map(classes[index], shape, input_size, resizing),
+            None if scores is None else restore_map(scores[index], shape, input_size, resizing),
+        )
+        for index, shape in enumerate(shapes)
+    ]
 
 
 def as_array(picture: Picture) -> NDArray[np.uint8]:

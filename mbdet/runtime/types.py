@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+IGNORED = 255  # stands in a map of classes where a pixel does not count
+
 
 class Detections(NamedTuple):
     """Objects found in one image, best first."""
@@ -19,3 +21,10 @@ class Classification(NamedTuple):
 
     scores: NDArray[np.float32]  # (N,) descending probabilities
     labels: NDArray[np.int64]  # (N,) 0..K-1, indices into the class names
+
+
+class Segmentation(NamedTuple):
+    """The class of every pixel of one image."""
+
+    classes: NDArray[np.uint8]  # (H, W) of the original image, 0..K-1, or 255 where no class scores enough
+    scores: NDArray[np.float32] | None  # (H, W) probability of that class; None where the model file has none

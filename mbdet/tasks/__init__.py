@@ -4,7 +4,8 @@ from mbdet.tasks.base import Task
 from mbdet.tasks.callbacks import EMA, History
 from mbdet.tasks.classification import ClassificationTask
 from mbdet.tasks.detection import DetectionTask
-from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, Schedule
+from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, PolynomialDecay, Schedule
+from mbdet.tasks.segmentation import SegmentationTask
 
 __all__ = [
     "EMA",
@@ -13,6 +14,8 @@ __all__ = [
     "DetectionTask",
     "ExponentialDecay",
     "History",
+    "PolynomialDecay",
     "Schedule",
+    "SegmentationTask",
     "Task",
 ]

@@ -181,16 +181,25 @@ class Task(pl.LightningModule, ABC):
             self._evaluator = self.data.evaluator()
         self._evaluator.collected.clear()
 
-    def collect(self, image_ids: Tensor, found: Sequence[Any]) -> None:
+    def evidence(self, batch: Any, found: Sequence[Any]) -> Sequence[Any]:
+        """Return what the data's evaluator takes of each image: what was found, unless a task says otherwise.
+
+        Args:
+            batch: What the data module yields, of B images.
+            found: B predictions.
+        """
+        return found
+
+    def collect(self, batch: Any, found: Sequence[Any]) -> None:
         """Add what was found in one validation batch.
 
         Args:
-            image_ids: (B,) the evaluator's ids of the images.
-            found: One prediction per image.
+            batch: What the data module yields, of B images.
+            found: B predictions.
         """
         assert self._evaluator is not None
-        for image_id, prediction in zip(image_ids.tolist(), found, strict=True):
-            self._evaluator.update(image_id, prediction)
+        for image_id, evidence in zip(batch.image_ids.tolist(), self.evidence(batch, found), strict=True):
+            self._evaluator.update(image_id, evidence)
 
     def on_validation_epoch_end(self) -> None:
         """Score what all processes found, each image once."""

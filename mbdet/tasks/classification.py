@@ -100,4 +100,4 @@ class ClassificationTask(Task):
         """Add one batch to the loss and to the classes to score."""
         logits = self(batch.images)
         self.log("val_loss", self.loss(logits, batch.labels), batch_size=len(batch.images), sync_dist=True)
-        self.collect(batch.image_ids, to_classifications(logits))
+        self.collect(batch, to_classifications(logits))

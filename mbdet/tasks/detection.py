@@ -98,4 +98,4 @@ class DetectionTask(Task):
         terms = self.loss(output, self.network.anchors, batch.targets)
         self.log("val_loss", terms.classification + terms.localization, batch_size=len(batch.images), sync_dist=True)
         padded = self.postprocess(output, self.network.anchors, self.network.input_size)
-        self.collect(batch.image_ids, to_detections(padded, self.network.input_size, batch.sizes.cpu().numpy()))
+        self.collect(batch, to_detections(padded, self.network.input_size, batch.sizes.cpu().numpy()))

@@ -41,11 +41,37 @@ class CosineDecay(Schedule):
         Raises:
             InputError: If the training has no end.
         """
-        if not math.isfinite(length.total_steps):
-            raise InputError(
-                "the learning rate falls until the end of the training; give --trainer.max_epochs or max_steps"
-            )
-        return warmup_cosine(step, length.warmup_steps, int(length.total_steps))
+        return warmup_cosine(step, length.warmup_steps, _end(length))
+
+
+@dataclass(frozen=True)
+class PolynomialDecay(Schedule):
+    """A power of the part of the training that is left: DeepLab's "poly" (arXiv 1706.05587, section 4.1).
+
+    Args:
+        power: 0.9 in the papers; 1 falls in a straight line.
+
+    Raises:
+        InputError: If the power is not above 0.
+    """
+
+    power: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.power > 0:
+            raise InputError(f"PolynomialDecay: power is {self.power}; give a number above 0")
+
+    def factor(self, step: int, length: TrainingLength) -> float:
+        """See `Schedule.factor`.
+
+        Raises:
+            InputError: If the training has no end.
+        """
+        end = _end(length)
+        if step < length.warmup_steps:
+            return warmup(step, length.warmup_steps)
+        left = (end - step) / max(1, end - length.warmup_steps)
+        return float(max(0.0, left) ** self.power)
 
 
 @dataclass(frozen=True)
@@ -98,3 +124,16 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:
 def warmup(step: int, warmup_steps: int) -> float:
     """Return the part of the full learning rate to use at a step of the linear rise."""
     return WARMUP_START + (1 - WARMUP_START) * step / warmup_steps
+
+
+def _end(length: TrainingLength) -> int:
+    """Return the number of steps of a training.
+
+    Raises:
+        InputError: If it has no end.
+    """
+    if not math.isfinite(length.total_steps):
+        raise InputError(
+            "the learning rate falls until the end of the training; give --trainer.max_epochs or max_steps"
+        )
+    return int(length.total_steps)
