@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -10,16 +11,16 @@ import numpy as np
 from mbdet.tasks import Task
 
 
-def main(task: Task, data: type[pl.LightningDataModule], input_size: tuple[int, int]) -> None:
+def main(task: Task, data: Callable[..., pl.LightningDataModule], input_size: tuple[int, int]) -> None:
     """Validate and, on the first process, write the figures.
 
     Args:
         task: Its network takes images of the input size.
-        data: Class of the data module.
+        data: Makes the data module.
         input_size: Height and width.
     """
     root, devices, output = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    module = data(root, input_size, train_split="train", val_split="val", batch_size=2, num_workers=0)  # type: ignore[call-arg]
+    module = data(root, input_size, train_split="train", val_split="val", batch_size=2, num_workers=0)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=devices,

@@ -32,3 +32,10 @@ def test_two_processes_classify_like_one(image_folder: Path, tmp_path: Path) -> 
     assert [one["per_class"][name]["images"] for name in ("circle", "square", "triangle")] == [2, 1, 2]
     assert 0.2 < one["top1"] < 0.9
     assert one["top5"] == 1.0
+
+
+def test_two_processes_segment_like_one(shapes: Path, tmp_path: Path) -> None:
+    one, two = (figures_of("ddp_segmentation_script.py", shapes / "VOC", devices, tmp_path) for devices in (1, 2))
+    assert two == one
+    assert 0.2 < one["mIoU"] < 0.8
+    assert sum(figures["pixels"] for figures in one["per_class"].values()) > 5 * 100 * 100

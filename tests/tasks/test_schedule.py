@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mbdet.errors import InputError
-from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, TrainingLength, warmup_cosine
+from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, PolynomialDecay, TrainingLength, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,15 @@ def test_a_cosine_needs_an_end() -> None:
 def test_numbers_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match="give a rate above 0 and at most 1"):
         ExponentialDecay(**options)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 1 / 3), (5, 2 / 3), (10, 1), (60, 0.5**0.9), (110, 0), (120, 0)])
+def test_polynomial(step: int, expected: float) -> None:
+    assert PolynomialDecay().factor(step, TrainingLength(10, 7, 110)) == pytest.approx(expected)
+
+
+def test_a_polynomial_needs_an_end_and_a_power() -> None:
+    with pytest.raises(InputError, match=r"give --trainer\.max_epochs or max_steps"):
+        PolynomialDecay().factor(0, TrainingLength(0, 10, math.inf))
+    with pytest.raises(InputError, match="power is 0"):
+        PolynomialDecay(0)
