@@ -83,6 +83,26 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return images with masks of the values 0 to 11, 4 + 2, in the layouts of CamVid and of Cityscapes."""
+    root = tmp_path_factory.mktemp("masks")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            image = Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+            mask = Image.fromarray(np.repeat(rng.integers(0, 12, (6, 8), dtype=np.uint8), 8, 0).repeat(8, 1))
+            for picture, name in (
+                (image, f"{split}/{number}.png"),
+                (mask, f"{split}annot/{number}.png"),
+                (image, f"leftImg8bit/{split}/town/town_{number}_leftImg8bit.png"),
+                (mask, f"gtFine/{split}/town/town_{number}_gtFine_labelIds.png"),
+            ):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                picture.save(root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_classes(image_folder: Path) -> list[str]:
     """Return overrides of configs/classify_v2.yaml for those folders and for a small network."""
     return [

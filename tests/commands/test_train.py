@@ -1,6 +1,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,27 +17,50 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 SHAPES = str(CONFIGS / "ssdlite_v2_shapes.yaml")
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_config_trains_two_steps(
-    config: Path,
+@pytest.fixture
+def data_for(
     coco80: Path,
     shapes: Path,
     voc: Callable[[Path, list[str]], Path],
+    masks: Path,
     image_folder: Path,
     tmp_path: Path,
+) -> Callable[[str, dict[str, Any]], list[str]]:
+    """Return a function that gives the overrides with which a data module of a config reads one of the tiny sets."""
+
+    def choose(module: str, options: dict[str, Any]) -> list[str]:
+        match module:
+            case "ShapesDataModule" | "ShapesSegmentationDataModule":
+                return [f"--data.root={shapes}", "--data.num_train=8", "--data.num_val=5"]
+            case "CocoDataModule" | "CocoSegmentationDataModule":
+                return [f"--data.root={coco80}"]
+            case "VocDataModule":
+                root = voc(tmp_path / "voc", options["class_names"])
+                return [f"--data.root={root}", "--data.train_split=train", "--data.val_split=val"]
+            case "VocSegmentationDataModule":
+                return [
+                    f"--data.root={shapes / 'VOC'}",
+                    "--data.train_split=train",
+                    "--data.train_masks=SegmentationClass",
+                ]
+            case "CityscapesDataModule" | "FolderSegmentationDataModule":
+                return [f"--data.root={masks}"]
+            case _:
+                size = "[64,64]"
+                sizes = [f"--data.input_size={size}", f"--model.network.input_size={size}"]
+                return [f"--data.root={image_folder}", "--model.network.num_classes=3", *sizes]
+
+    return choose
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_trains_two_steps(
+    config: Path, data_for: Callable[[str, dict[str, Any]], list[str]], tmp_path: Path
 ) -> None:
     content = yaml.safe_load(config.read_text())
-    module = content["data"]["class_path"].rpartition(".")[2]
-    if module == "ShapesDataModule":
-        options = [f"--data.root={shapes}", "--data.num_train=8", "--data.num_val=5"]
-    elif module == "VocDataModule":
-        names = content["data"]["init_args"]["class_names"]
-        options = [f"--data.root={voc(tmp_path / 'voc', names)}", "--data.train_split=train", "--data.val_split=val"]
-    elif module == "ImageFolderDataModule":
-        options = [f"--data.root={image_folder}", "--model.network.num_classes=3"]
-        options += ["--data.input_size=[64,64]", "--model.network.input_size=[64,64]"]
-    else:
-        options = [f"--data.root={coco80}"]
+    options = data_for(content["data"]["class_path"].rpartition(".")[2], content["data"]["init_args"])
+    if content["model"]["class_path"].endswith("SegmentationTask"):  # which takes images of any size
+        options += ["--data.input_size=[97,129]", "--model.network.input_size=[97,129]"]
     options += ["--data.batch_size=2", "--data.num_workers=0"]
     options += ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
     options += ["--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
