@@ -1,10 +1,8 @@
-"""Train torchvision's reference SSDLite on a detection data set, beside a model of ours; on the CPU.
+"""Train torchvision's reference on a data set, beside a model of ours; on the CPU.
 
-The reference is what `references/detection/train.py --data-augmentation ssdlite` trains, written after it:
-torchvision's model, loss, transforms, optimiser and schedule, and the steps of its loop. Two things differ so that both
-sides start from the same weights: the backbone is MobileNetV2 (torchvision builds SSDLite on V3 only; its extractor
-takes V2 once a block's layers go by V3's name), and batch norms and normalisation are those of the weights instead of
-SSDLite's. The learning rate is scaled with the batch.
+The reference is what torchvision's own scripts in `references/` train, written after them: SSDLite where the config is
+of detection, LR-ASPP where it is of segmentation. So that both sides start from the same weights, its backbone is
+MobileNetV2 instead of V3. What else differs stands in `torchvision_reference/`.
 
     python tools/compare_torchvision.py train CONFIG --weights FILE --output FOLDER --data.root DIR
     python tools/compare_torchvision.py evaluate CONFIG --weights FILE --output FOLDER --data.root DIR
@@ -17,13 +15,11 @@ each by its own command, and prints how long they take.
 
 import argparse
 import csv
-import math
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,189 +27,63 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from rich.progress import track
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.models.detection._utils import retrieve_out_channels
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.ssd import SSD
-from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
-from torchvision.models.mobilenetv2 import mobilenet_v2
-from torchvision.transforms import v2
-from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
-from mbdet.backbones import MobileNetV2
-from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from mbdet.commands.evaluate import show
 from mbdet.config import ConfigCLI
+from mbdet.data.detection import DetectionDataModule
+from mbdet.data.segmentation import SegmentationDataModule
 from mbdet.errors import InputError
-from mbdet.runtime.types import Detections
-from mbdet.weights import load_backbone_weights
-
-LEARNING_RATE = 0.15 / (8 * 24)  # per image of the batch: torchvision's recipe for SSDLite
-WEIGHT_DECAY = 4e-5
-Target = dict[str, Tensor]
-Sample = tuple[Tensor, Target]
+from torchvision_reference.base import Reference
+from torchvision_reference.detection import DetectionReference
+from torchvision_reference.segmentation import SegmentationReference
 
 
-class ReferenceData(Dataset[Sample]):
-    """A data set of ours with torchvision's targets and transforms.
+def build(cli: ConfigCLI, weights: str) -> Reference:
+    """Return the reference for a config's data, seeded as the config says.
 
-    Args:
-        dataset: Without a transform of its own.
-        train: Whether to crop and flip.
+    Raises:
+        InputError: If there is none for its task, or the data cannot be used.
     """
-
-    def __init__(self, dataset: Any, train: bool) -> None:
-        self.dataset = dataset
-        augment: list[Any] = [v2.RandomIoUCrop(), v2.RandomHorizontalFlip(0.5)] if train else []
-        finish = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.SanitizeBoundingBoxes(), v2.ToPureTensor()]
-        self.transform = v2.Compose([*augment, *finish])
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return a float image in [0, 1] and its boxes, labels from 1 up, as torchvision's detectors take them.
-
-        Raises:
-            InputError: If the image cannot be read.
-        """
-        sample = self.dataset[index]
-        if sample is None:
-            raise InputError(f"{self.dataset.describe(index)}: cannot be read; replace it or take it off the list")
-        boxes = BoundingBoxes(
-            torch.from_numpy(sample.boxes),
-            format=BoundingBoxFormat.XYXY,
-            canvas_size=sample.image.shape[:2],
-        )
-        target = {"boxes": boxes, "labels": torch.from_numpy(sample.labels) + 1}
-        image, target = self.transform(Image(torch.from_numpy(sample.image).permute(2, 0, 1)), target)
-        return image, target | {"image_id": torch.tensor(sample.image_id)}
-
-
-def reference_model(num_classes: int, weights: str) -> SSD:
-    """Build what `ssdlite320_mobilenet_v3_large` builds, on MobileNetV2 with ImageNet weights.
-
-    Args:
-        num_classes: K, background not counted.
-        weights: Of MobileNetV2, anything that `load_backbone_weights` takes.
-    """
-    ours = MobileNetV2()
-    load_backbone_weights(ours, weights)
-    trunk = mobilenet_v2(weights=None)
-    # Both list their layers from the image on, so the order alone maps one to the other.
-    values = [value for name, value in ours.state_dict().items() if not name.startswith("normalize.")]
-    trunk.features.load_state_dict(dict(zip(trunk.features.state_dict(), values, strict=True)))
-    for block in trunk.features[1:-1]:
-        block.block = block.conv
-
-    norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
-    backbone = _mobilenet_extractor(trunk, 6, norm_layer)
-    anchors = DefaultBoxGenerator([[2, 3] for _ in range(6)], min_ratio=0.2, max_ratio=0.95)
-    channels = retrieve_out_channels(backbone, (320, 320))
-    head = SSDLiteHead(channels, anchors.num_anchors_per_location(), num_classes + 1, norm_layer)
-    return SSD(
-        backbone,
-        anchors,
-        (320, 320),
-        num_classes + 1,
-        head=head,
-        score_thresh=0.001,
-        nms_thresh=0.55,
-        detections_per_img=300,
-        topk_candidates=300,
-        image_mean=[value / 255 for value in IMAGENET_MEAN],  # the normalisation of the weights
-        image_std=[value / 255 for value in IMAGENET_STD],
-    )
-
-
-def loader(dataset: Any, data: Any, train: bool) -> DataLoader[Sample]:
-    """Batch as torchvision's reference does, in lists, with the batch size and workers of a data module of ours."""
-    return DataLoader(
-        ReferenceData(dataset, train),
-        data.batch_size,
-        shuffle=train,
-        drop_last=train,
-        num_workers=data.num_workers,
-        persistent_workers=data.num_workers > 0,
-        collate_fn=as_lists,
-    )
-
-
-def as_lists(batch: Sequence[Sample]) -> tuple[list[Tensor], list[Target]]:
-    """Return the images and the targets of a batch."""
-    images, targets = zip(*batch, strict=True)
-    return list(images), list(targets)
-
-
-def train_step(model: SSD, optimizer: torch.optim.Optimizer, images: list[Tensor], targets: list[Target]) -> float:
-    """One step of torchvision's `train_one_epoch`."""
-    losses = torch.stack(list(model(images, targets).values())).sum()
-    if not math.isfinite(losses.item()):
-        raise RuntimeError(f"the reference's loss is {losses.item()}")
-    optimizer.zero_grad()
-    torch.autograd.backward(losses)
-    optimizer.step()
-    return float(losses.item())
-
-
-@torch.inference_mode()
-def score(model: SSD, batches: DataLoader[Sample], evaluator: Any) -> Any:
-    """Score the reference with our evaluator."""
-    model.eval()
-    evaluator.collected.clear()
-    for images, targets in batches:
-        for target, found in zip(targets, model(images), strict=True):
-            detections = Detections(*(found[name].numpy() for name in ("boxes", "scores", "labels")))
-            evaluator.update(int(target["image_id"]), detections._replace(labels=detections.labels - 1))
-    return evaluator.compute()
+    pl.seed_everything(cli.config.seed_everything, verbose=False)
+    data = cli.datamodule
+    data.setup("fit")
+    if isinstance(data, DetectionDataModule):
+        return DetectionReference(data, weights)
+    if isinstance(data, SegmentationDataModule):
+        return SegmentationReference(data, weights)
+    raise InputError(f"{cli.path}: has no reference; give a config of detection or segmentation")
 
 
 def train(cli: ConfigCLI, weights: str, output: Path) -> None:
     """Train the reference for the config's epochs and write a row per epoch, scored where the config scores."""
-    data, epochs = cli.datamodule, cli.config.trainer.max_epochs
+    epochs = cli.config.trainer.max_epochs
     if epochs is None:
         raise InputError(f"{cli.path}: does not say for how many epochs; give --trainer.max_epochs")
     every = cli.config.trainer.check_val_every_n_epoch
-    model = reference_model(len(data.class_names), weights)
-    train_batches = loader(data.train_dataset, data, train=True)
-    val_batches = loader(data.val_dataset, data, train=False)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=LEARNING_RATE * data.batch_size, momentum=0.9, weight_decay=WEIGHT_DECAY
-    )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
-    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 1000, total_iters=min(1000, len(train_batches) - 1))
-    evaluator = data.evaluator()
+    reference = build(cli, weights)
     output.mkdir(parents=True, exist_ok=True)
-    started, rows = time.monotonic(), []
-    for epoch in track(range(epochs), "Training"):
-        model.train()
-        losses = []
-        for images, targets in train_batches:
-            losses.append(train_step(model, optimizer, images, targets))
-            if epoch == 0:
-                warmup.step()
-        cosine.step()
+    started, rows, metrics = time.monotonic(), [], None
+    for epoch, losses in enumerate(track(reference.train(epochs), "Training", total=epochs)):
         row: dict[str, Any] = {"epoch": epoch, "train_loss": f"{statistics.fmean(losses):.5g}"}
         if (epoch + 1) % every == 0 or epoch + 1 == epochs:
-            metrics = score(model, val_batches, evaluator)
-            row |= {name: f"{getattr(metrics, name):.4f}" for name in ("AP", "AP50", "AP75")}
-        rows.append(row | {"seconds": round(time.monotonic() - started)})
+            metrics = reference.score()
+            row |= {name: f"{getattr(metrics, name):.4f}" for name in reference.figures}
+        rows.append(row | {"seconds": round(time.monotonic() - started, 1)})
         with (output / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["epoch", "seconds", "train_loss", "AP", "AP50", "AP75"])
+            writer = csv.DictWriter(file, ["epoch", "seconds", "train_loss", *reference.figures])
             writer.writeheader()
             writer.writerows(rows)
-        torch.save(model.state_dict(), output / "last.pth")
-    print(f"torchvision's SSDLite: {rows[-1]}")
+        torch.save(reference.model.state_dict(), output / "last.pth")
+    if metrics is not None:
+        print(f"torchvision's {reference.name} after {epochs} epochs, {rows[-1]['seconds']} s")
+        show(metrics, {"images": len(reference.evaluator.collected)}, output / "figures.json")
 
 
 def evaluate(cli: ConfigCLI, weights: str, output: Path) -> None:
     """Score the reference that `train` wrote on the config's validation split."""
-    data = cli.datamodule
-    model = reference_model(len(data.class_names), weights)
-    model.load_state_dict(torch.load(output / "last.pth", weights_only=True))
-    metrics = score(model, loader(data.val_dataset, data, train=False), data.evaluator())
-    show(metrics, {"images": len(data.val_dataset)}, output / "figures.json")
+    reference = build(cli, weights)
+    reference.model.load_state_dict(torch.load(output / "last.pth", weights_only=True))
+    show(reference.score(), {"images": len(reference.evaluator.collected)}, output / "figures.json")
 
 
 def compare_times(config: Path, overrides: Sequence[str], weights: str, rounds: int, epochs: int) -> None:
@@ -261,13 +131,8 @@ def main() -> int:
         if options.action == "time":
             compare_times(options.config, overrides, options.weights, options.rounds, options.epochs)
             return 0
-        cli = ConfigCLI(options.config, overrides)
-        pl.seed_everything(cli.config.seed_everything, verbose=False)
-        cli.datamodule.setup("fit")
-        for dataset in (cli.datamodule.train_dataset, cli.datamodule.val_dataset):
-            dataset.transform = None  # torchvision resizes inside its model
         action = train if options.action == "train" else evaluate
-        action(cli, options.weights, options.output)
+        action(ConfigCLI(options.config, overrides), options.weights, options.output)
     except InputError as error:
         print(f"compare_torchvision: error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,1 @@
+"""torchvision's reference models and recipes on MobileNetV2, for `compare_torchvision.py`."""
