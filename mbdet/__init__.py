@@ -27,7 +27,7 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
 
     Returns:
         A callable from a path, Pillow image or (H, W, 3) uint8 RGB array to what is in it: `Detections` of a
-        detector, `Classification` of a classifier.
+        detector, `Classification` of a classifier, `Segmentation` of a segmenter.
 
     Raises:
         InputError: If a file is missing or damaged, or they do not fit together.
@@ -40,9 +40,9 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
         cure = "give its weights too" if is_config else "it brings its own weights, so give no others"
         raise InputError(f"{path}: {cure}")
     if path.suffix == ".onnx":
-        from mbdet.runtime.onnx import OnnxPredictor
+        from mbdet.runtime.onnx import load_onnx
 
-        return OnnxPredictor(path)
+        return load_onnx(path)
     if weights is None:
         from mbdet.checkpoint import load_checkpoint
 

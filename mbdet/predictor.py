@@ -13,6 +13,7 @@ from mbdet.models import Classifier, Detector, Segmenter
 from mbdet.ops import Postprocess
 from mbdet.runtime.image import Resizing
 from mbdet.runtime.predictor import (
+    TOP,
     ClassifierPredictor,
     DetectorPredictor,
     SegmenterPredictor,
@@ -21,8 +22,6 @@ from mbdet.runtime.predictor import (
 )
 from mbdet.runtime.types import Classification, Detections, Segmentation
 from mbdet.types import PaddedDetections
-
-TOP = 5  # classes that a `Classification` holds
 
 
 class TorchPredictor(DetectorPredictor):

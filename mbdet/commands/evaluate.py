@@ -58,17 +58,19 @@ def evaluate_model(
     if output is not None:
         check_writable(output)
     if weights.endswith(".onnx"):
-        from mbdet.runtime.onnx import OnnxPredictor
+        from mbdet.runtime.onnx import load_onnx
 
-        predictor = OnnxPredictor(Path(weights), device)
+        predictor = load_onnx(Path(weights), device)
         if predictor.kind != cli.task.network.kind:
             raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
         cli.task.check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
-        if predictor.input_size != tuple(cli.datamodule.input_size):
-            raise InputError(
-                f"{weights}: takes images of {predictor.input_size} (height, width), but data.input_size is"
-                f" {tuple(cli.datamodule.input_size)}; give both the same"
-            )
+        for name, value in predictor.preparation.items():
+            other = getattr(cli.datamodule, name)
+            other = tuple(other) if isinstance(other, list) else other
+            if value != other:
+                raise InputError(
+                    f"{weights}: takes images with {name} {value}, but data.{name} is {other}; give both the same"
+                )
     else:
         cli.task.check_data(cli.datamodule)
         predictor = cli.predictor(weights, device)

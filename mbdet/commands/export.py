@@ -1,7 +1,7 @@
 """Write a trained model as a file for the device."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
-from mbdet.runtime.image import image_files, read_image, resize
-from mbdet.tasks import DetectionTask
+from mbdet.runtime.image import image_files, read_image
+
+_IMAGES = 8  # compared at most
 
 
 def main(argv: Sequence[str]) -> None:
     """Export, verify, and say what was found."""
     parser = argparse.ArgumentParser(
         "mbdet export",
-        description="Write one self-contained file: uint8 RGB images in, boxes, scores and labels out. It is compared"
-        " with the checkpoint before it is kept.",
+        description="Write one self-contained file, from uint8 RGB images to boxes, scores and labels, to a map of"
+        " classes, or to the probabilities of the classes. It is compared with the checkpoint before it is kept.",
         epilog="Any value of the config can be overridden: --model.postprocess.score_threshold 0.3.",
         allow_abbrev=False,
     )
@@ -28,6 +29,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", choices=["onnx"], default="onnx")
     parser.add_argument("--output", type=Path, help="the file to write (default: the weights' name with the format's)")
     parser.add_argument("--images", type=Path, help="pictures to compare on (default: drawn scenes)")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="beside a map of classes, the probability of each at every pixel"
+    )
     options, overrides = parser.parse_known_args(argv)
     from mbdet.export.onnx import export_onnx
 
@@ -35,22 +39,30 @@ def main(argv: Sequence[str]) -> None:
     if output.suffix != ".onnx":
         raise InputError(f"{output}: an ONNX file is called something.onnx")
     cli = ConfigCLI(options.config, overrides)
-    task = cli.task
-    if not isinstance(task, DetectionTask):
-        raise InputError(f"{options.config}: describes a {task.network.kind}; only a detector can be exported so far")
+    export = cli.task.export()
+    if options.probabilities and "probabilities" not in export.outputs:
+        raise InputError(f"--probabilities: a {cli.task.network.kind} gives none; leave it out")
     predictor = cli.predictor(options.weights, device="cpu")
-    images = comparison_images(options.images, predictor.input_size)
-    parity = export_onnx(task.network, task.postprocess, predictor.class_names, output, images)
+    images = comparison_images(options.images, predictor.prepare, predictor.input_size)
+    parity = export_onnx(export, predictor.class_names, output, images, options.probabilities)
     print(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB; agrees with {options.weights} on {parity.detections}"
-        f" detections in {len(images)} images (boxes to {parity.box:.2g} px, scores to {parity.score:.2g})"
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB; agrees with {options.weights} on {parity}"
+        f" in {len(images)} images"
     )
 
 
-def comparison_images(folder: Path | None, input_size: tuple[int, int], count: int = 8) -> NDArray[np.uint8]:
-    """Return (B, 3, H, W) pictures of a folder, or drawn scenes, at the network's size."""
+def comparison_images(
+    folder: Path | None, prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return (B, 3, H, W) pictures of a folder, or drawn scenes, at the network's size.
+
+    Args:
+        folder: The first of its pictures are taken.
+        prepare: Brings one to the network's size.
+        size: Height and width of the scenes.
+    """
     if folder is None:
-        scenes = [draw_scene(0, 1, index, *input_size).image for index in range(count)]
+        pictures = [draw_scene(0, 1, index, *size).image for index in range(_IMAGES)]
     else:
-        scenes = [resize(read_image(path), input_size) for path in image_files(folder)[:count]]
-    return np.stack(scenes).transpose(0, 3, 1, 2)
+        pictures = [read_image(path) for path in image_files(folder)[:_IMAGES]]
+    return np.stack([prepare(picture) for picture in pictures]).transpose(0, 3, 1, 2)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -14,13 +13,16 @@ import mbdet
 from mbdet.errors import InputError
 from mbdet.runtime.files import check_writable, write_atomically
 from mbdet.runtime.image import image_files, read_image
+from mbdet.runtime.predictor import MASKS
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write a picture with the predictions for each image, and one JSON with all of them."""
+    """Write files with the predictions for each image, and one JSON with all of them."""
     parser = argparse.ArgumentParser(
         "mbdet predict",
-        description="Draw boxes with names and scores, or the likeliest class. An ONNX file runs without PyTorch.",
+        description="Draw boxes with names and scores, the likeliest class, or the classes of all pixels, and list them"
+        " in predictions.json. A segmenter also writes masks/NAME.png of the picture's size, a palette image whose"
+        " values are the classes. An ONNX file runs without PyTorch.",
         epilog="With a config, any of its values can be overridden.",
         allow_abbrev=False,
     )
@@ -30,14 +32,18 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("predictions"), help="folder to write (default: %(default)s)"
     )
-    parser.add_argument("--score", type=float, help="leave out what scores less (default: 0.5; 0 for classes)")
+    parser.add_argument(
+        "--score",
+        type=float,
+        help="leave out what scores less; such pixels are 255 in a mask (default: 0.5 for boxes, else 0)",
+    )
     options, overrides = parser.parse_known_args(argv)
     if overrides and options.model.suffix not in (".yaml", ".yml"):
         raise InputError(f"predict takes no {overrides[0]} with {options.model}")
 
     predictor = mbdet.load(options.model, options.weights, overrides)
     files = image_files(options.images)
-    if options.output.resolve() == files[0].parent.resolve():
+    if files[0].parent.resolve() in (options.output.resolve(), (options.output / MASKS).resolve()):
         raise InputError(f"{options.output}: holds the pictures themselves; give another folder with --output")
     threshold = () if options.score is None else (options.score,)
     records = []
@@ -55,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
         found = predictor(image, *threshold)
         # With the whole name where a.jpg and a.png would meet.
         name = path.name if stems[path.stem] > 1 else path.stem
-        Image.fromarray(predictor.draw(image, found)).save(options.output / f"{name}.jpg", quality=90)
-        records.append({"file": str(path), **predictor.record(found)})
+        records.append({"file": str(path), **predictor.save(image, found, options.output, name)})
     output = options.output / "predictions.json"
     with write_atomically(output) as temporary:
         temporary.write_text(json.dumps(records, indent=1) + "\n")

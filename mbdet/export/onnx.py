@@ -1,9 +1,10 @@
-"""Export of a detector to one self-contained ONNX file: image in, detections out."""
+"""Export to one self-contained ONNX file that is compared with the network before it is kept."""
 
 import json
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,99 +13,93 @@ from torch import Tensor, nn
 
 import mbdet
 from mbdet.errors import InputError
-from mbdet.models import Detector
-from mbdet.ops import Postprocess
+from mbdet.export.base import Export, Pair, Parity
 from mbdet.runtime.files import write_atomically
-from mbdet.types import PaddedDetections
 
 try:
     import onnx
     import onnxscript
+    from onnx.utils import Extractor
 
-    from mbdet.runtime.onnx import OnnxPredictor
+    from mbdet.runtime.onnx import OnnxFile
 except ImportError as error:
     raise InputError(f"the ONNX export needs {error.name}: pip install 'mbdet[onnx]'") from error
 
 # Typed loosely: its annotations do not follow values through a function that is only traced.
 op: Any = onnxscript.opset20
-OUTPUT_NAMES = PaddedDetections._fields
-# Largest differences between file and network that rounding explains, in pixels and in score.
-BOX_TOLERANCE = 0.05
-SCORE_TOLERANCE = 1e-4
-
-
-class EndToEnd(nn.Module):
-    """Network and decoding as one module, from (B, 3, H, W) uint8 RGB to `PaddedDetections`."""
-
-    def __init__(self, network: Detector, postprocess: Postprocess) -> None:
-        super().__init__()
-        self.network = network
-        self.postprocess = postprocess
-
-    def forward(self, images: Tensor) -> PaddedDetections:
-        """Detect."""
-        return self.postprocess(self.network(images), self.network.anchors, self.network.input_size)
-
-
-class Parity(NamedTuple):
-    """How far a file's detections are from the network's."""
-
-    box: float  # pixels of the network input
-    score: float
-    detections: int  # how many were compared
+_BATCH = 2  # images compared at once: a segmenter's probabilities of many would fill the memory
 
 
 def export_onnx(
-    network: Detector,
-    postprocess: Postprocess,
-    class_names: tuple[str, ...],
-    path: Path,
-    images: NDArray[np.uint8],
+    export: Export[Parity], class_names: Sequence[str], path: Path, images: NDArray[np.uint8], optional: bool = False
 ) -> Parity:
     """Write the file, compare it with the network, and keep it only if both agree.
 
+    Optional outputs are compared even where the file is not to have them, before they are cut off: a map of classes
+    that shows background alone would say little about the network behind it.
+
     Args:
-        network: The detector; it is exported in evaluation mode.
-        postprocess: Its decoding and NMS, which become part of the file.
+        export: The network and what follows it; exported in evaluation mode.
         class_names: The K names, in the order of the labels.
         path: The file to write. It appears only when it has been verified.
         images: (B, 3, H, W) RGB to compare on, of the network's input size.
+        optional: Whether the file has the optional outputs.
 
     Returns:
         The largest differences found.
 
     Raises:
-        InputError: If the file's results differ from the network's; it says in which output and where. Likewise if the
-            network finds nothing to compare in the images.
+        InputError: If the file's results differ from the network's, or there is nothing to compare, see
+            `Export.compare`.
     """
-    module = EndToEnd(network, postprocess).eval()
+    export.eval()
+    model = _convert(export)
     with write_atomically(path) as temporary:
-        onnx.save(_with_metadata(_convert(module), network.input_size, class_names), temporary)
-        return compare(module, OnnxPredictor(temporary, "cpu"), images)
+        _save(model, export, class_names, temporary)
+        parity = export.compare(pairs(export, OnnxFile(temporary, "cpu"), images))
+        if export.optional and not optional:
+            kept = [name for name in export.outputs if name not in export.optional]
+            _save(Extractor(model).extract_model(["images"], kept), export, class_names, temporary)
+            export.compare(pairs(export, OnnxFile(temporary, "cpu"), images))
+    return parity
 
 
-def _convert(module: EndToEnd) -> Any:
-    height, width = module.network.input_size
-    device = module.network.anchors.device
+class _Positional(nn.Module):
+    """The exporter names outputs by their position, not by their key."""
+
+    def __init__(self, export: Export[Any]) -> None:
+        super().__init__()
+        self.export = export
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        found = self.export(images)
+        return tuple(found[name] for name in self.export.outputs)
+
+
+def _convert(export: Export[Any]) -> Any:
     # Two images, because torch.export takes a size of 1 for a constant.
-    example = torch.zeros(2, 3, height, width, dtype=torch.uint8, device=device)
+    example = torch.zeros(2, 3, *export.network.input_size, dtype=torch.uint8, device=_device(export))
     with warnings.catch_warnings():
         # The exporter speaks of its own internals, which a user can do nothing about.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module,
+            _Positional(export).eval(),
             (example,),
             dynamo=True,
             opset_version=20,
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=1024)}},
             input_names=["images"],
-            output_names=list(OUTPUT_NAMES),
+            output_names=list(export.outputs),
             custom_translation_table={torch.ops.mbdet.nms_mask.default: _nms_mask},
             external_data=False,
             verbose=False,
         )
     assert program is not None
     return program.model_proto
+
+
+def _device(export: Export[Any]) -> torch.device:
+    return next(export.parameters()).device
 
 
 def _nms_mask(boxes: Any, scores: Any, iou_threshold: float) -> Any:
@@ -121,83 +116,46 @@ def _nms_mask(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     return op.ScatterND(nothing, image_and_box, marks)
 
 
-def _with_metadata(model: Any, input_size: tuple[int, int], class_names: tuple[str, ...]) -> Any:
+def _save(model: Any, export: Export[Any], class_names: Sequence[str], path: Path) -> None:
+    """Write a model, with all that a user of the file must know in its metadata."""
     metadata = {
         "mbdet_version": mbdet.__version__,
-        "task": "detection",
-        "class_names": json.dumps(class_names),
+        "task": export.task,
+        "class_names": json.dumps(list(class_names)),
         "input": json.dumps(
             {
                 "layout": "NCHW",
-                "size": input_size,  # height, width
+                "size": export.network.input_size,  # height, width
                 "color": "RGB",
                 "dtype": "uint8",
-                "resize": "stretch, bilinear, antialiased",
+                **export.preparation,
+                "interpolation": "bilinear, antialiased",
                 "normalization": "inside",
             }
         ),
-        "output": json.dumps({"boxes": "xyxy pixels of the network input", "labels": "indices into class_names"}),
+        "output": json.dumps({output.name: export.outputs[output.name] for output in model.graph.output}),
     }
     onnx.helper.set_model_props(model, metadata)
-    return model
+    onnx.save(model, path)
 
 
 @torch.no_grad()
-def compare(module: EndToEnd, predictor: OnnxPredictor, images: NDArray[np.uint8]) -> Parity:
-    """Compare a file with the network on a batch and on its first image alone.
+def pairs(export: Export[Any], file: OnnxFile, images: NDArray[np.uint8]) -> Iterator[Pair]:
+    """Yield what network and file give for each image in small batches, and for the first alone.
 
-    Each detection of one must have a counterpart of its own in the other. Only those that score within the tolerance of
-    the lowest kept score, or less, may be in one result and not in the other.
-
-    Raises:
-        InputError: At the first output that differs.
+    Args:
+        export: The network and what follows it, in evaluation mode.
+        file: The file.
+        images: (B, 3, H, W) RGB.
     """
-    box, score, count = 0.0, 0.0, 0
-    for batch in (images, images[:1]):
-        device = module.network.anchors.device
-        expected = [tensor.cpu().numpy() for tensor in module(torch.from_numpy(batch).to(device))]
-        actual = predictor.run(batch)
+    starts = range(0, len(images), _BATCH)
+    for start, batch in [*((start, images[start : start + _BATCH]) for start in starts), (0, images[:1])]:
+        found = export(torch.from_numpy(batch).to(_device(export)))
+        expected = {name: values.cpu().numpy() for name, values in found.items()}
+        actual = file.run(batch)
         for index in range(len(batch)):
-            parity = _compare_image(
-                PaddedDetections(*(values[index] for values in expected)),
-                PaddedDetections(*(values[index] for values in actual)),
-                module.postprocess.score_threshold,
+            yield Pair(
+                start + index,
+                {name: values[index] for name, values in expected.items()},
+                {name: values[index] for name, values in actual.items()},
             )
-            box, score, count = max(box, parity.box), max(score, parity.score), count + parity.detections
-    if count == 0:
-        raise InputError(
-            "the network finds nothing in the comparison images, so the exported file cannot be verified and was not"
-            " kept; give pictures of its objects with --images FOLDER, or lower --model.postprocess.score_threshold"
-        )
-    return Parity(box, score, count)
-
-
-def _compare_image(expected: Any, actual: Any, threshold: float) -> Parity:
-    """Pair the detections of one image off, best first; both are `PaddedDetections` of numpy arrays."""
-    box, score, count = 0.0, 0.0, 0
-    kept = expected.scores[: int(expected.counts)]
-    floor = kept.min(initial=1.0 if len(kept) else threshold) + SCORE_TOLERANCE
-    free = np.arange(len(actual.scores)) < int(actual.counts)  # what has not been found to be a counterpart yet
-    for i in np.flatnonzero(kept > floor):
-        boxes = np.abs(actual.boxes - expected.boxes[i]).max(axis=1)
-        scores = np.abs(actual.scores - expected.scores[i])
-        same_label = free & (actual.labels == expected.labels[i])
-        same_box, same_score = free & (boxes <= BOX_TOLERANCE), free & (scores <= SCORE_TOLERANCE)
-        same = np.flatnonzero(same_label & same_box & same_score)
-        if not len(same):
-            name = "labels" if (same_box & same_score).any() else "scores" if (same_label & same_box).any() else "boxes"
-            raise _difference(name, expected, int(i), "of the checkpoint has no counterpart in the file")
-        best = same[np.argmin(boxes[same])]
-        free[best] = False
-        box, score, count = max(box, float(boxes[best])), max(score, float(scores[best])), count + 1
-    # A counterpart of what lies at the floor may lie as far above it.
-    for i in np.flatnonzero(free & (actual.scores > floor + SCORE_TOLERANCE)):
-        raise _difference("counts", actual, int(i), "of the file has no counterpart in the checkpoint")
-    return Parity(box, score, count)
-
-
-def _difference(name: str, detections: Any, index: int, problem: str) -> InputError:
-    return InputError(
-        f"the exported file differs from the checkpoint in output {name!r}: a detection of class"
-        f" {detections.labels[index]} with score {detections.scores[index]:.3f} {problem}; the file was not kept"
-    )

@@ -1,6 +1,7 @@
-"""Detection with an exported ONNX file: numpy, Pillow and ONNX Runtime, no torch."""
+"""Prediction with an exported ONNX file: numpy, Pillow and ONNX Runtime, no torch."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError
-from mbdet.runtime.predictor import DetectorPredictor, to_original
-from mbdet.runtime.types import Detections
+from mbdet.runtime.predictor import (
+    TOP,
+    ClassifierPredictor,
+    DetectorPredictor,
+    Predictor,
+    SegmenterPredictor,
+    restore_segmentations,
+    to_original,
+)
+from mbdet.runtime.types import Classification, Detections, Segmentation
 
 try:
     import onnxruntime
@@ -17,16 +26,21 @@ except ImportError as error:
     raise InputError("running an ONNX file needs onnxruntime: pip install 'mbdet[onnx]'") from error
 
 
-class OnnxPredictor(DetectorPredictor):
-    """A detector exported by mbdet.
+class OnnxFile:
+    """A file exported by mbdet, ready to be run.
 
     Args:
         path: The file.
         device: `cpu`, or with onnxruntime-gpu `cuda` or `cuda:1`; by default the GPU if there is one.
 
+    Attributes:
+        task: What it does: detection, segmentation, ...
+        class_names: The K names, in the order of the labels.
+        input: What its metadata says about the input.
+        input_size: Height and width of the images that it takes.
+
     Raises:
-        InputError: If the file is missing, damaged, or was not exported by mbdet as a detector, or there is no such
-            device.
+        InputError: If the file is missing, damaged, or was not exported by mbdet, or there is no such device.
     """
 
     def __init__(self, path: Path, device: str | None = None) -> None:
@@ -41,32 +55,100 @@ class OnnxPredictor(DetectorPredictor):
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if metadata.get("task") != "detection":
-            raise InputError(f"{path}: is not a detector exported by mbdet; export one with tools/export.py")
-        height, width = json.loads(metadata["input"])["size"]
+        try:
+            self.task: str = metadata["task"]
+            self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
+            self.input: dict[str, Any] = json.loads(metadata["input"])
+            height, width = self.input["size"]
+        except (KeyError, ValueError):
+            raise InputError(f"{path}: was not exported by mbdet; export a model with tools/export.py") from None
         self.input_size = (height, width)
-        self.class_names = tuple(json.loads(metadata["class_names"]))
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, images: NDArray[np.uint8]) -> list[Any]:
-        """Run the file as it is.
+    def run(self, images: NDArray[np.uint8]) -> dict[str, Any]:
+        """Run it.
 
         Args:
             images: (B, 3, H, W) RGB.
 
         Returns:
-            boxes (B, D, 4) in pixels of the network input, scores (B, D), labels (B, D) and counts (B,).
+            Its outputs by name, each with B rows; its metadata says what they are.
         """
-        return list(
-            self._session.run(["boxes", "scores", "labels", "counts"], {"images": np.ascontiguousarray(images)})
-        )
+        values = self._session.run(self._outputs, {"images": np.ascontiguousarray(images)})
+        return dict(zip(self._outputs, values, strict=True))
+
+
+class OnnxDetector(DetectorPredictor):
+    """A detector in a file."""
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.input_size, self.class_names = file.input_size, file.class_names
 
     def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Detections]:
         """See `Predictor.predict`."""
-        boxes, scores, labels, counts = self.run(images)
+        found = self.file.run(images)
+        boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
         return [
             Detections(to_original(boxes[i, :count], self.input_size, size), scores[i, :count], labels[i, :count])
-            for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
+            for i, (count, size) in enumerate(zip(found["counts"], sizes, strict=True))
         ]
+
+
+class OnnxClassifier(ClassifierPredictor):
+    """A classifier in a file."""
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.input_size, self.class_names = file.input_size, file.class_names
+        self.eval_crop = file.input["central_crop"]
+
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Classification]:
+        """See `Predictor.predict`."""
+        probabilities = self.file.run(images)["probabilities"]
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+        scores = np.take_along_axis(probabilities, best, axis=1)
+        return [Classification(*pair) for pair in zip(scores, best, strict=True)]
+
+
+class OnnxSegmenter(SegmenterPredictor):
+    """A segmenter in a file, with scores if it was exported with probabilities."""
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.input_size, self.class_names = file.input_size, file.class_names
+        self.resizing = file.input["resize"]
+
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Segmentation]:
+        """See `Predictor.predict`."""
+        found = self.file.run(images)
+        scores = found["probabilities"].max(1) if "probabilities" in found else None
+        return restore_segmentations(found["classes"], scores, sizes, self.resizing)
+
+
+# Which predictor serves a file, by its task.
+PREDICTORS: dict[str, Callable[[OnnxFile], Predictor[Any]]] = {
+    "detection": OnnxDetector,
+    "classification": OnnxClassifier,
+    "segmentation": OnnxSegmenter,
+}
+
+
+def load_onnx(path: Path, device: str | None = None) -> Predictor[Any]:
+    """Make a file exported by mbdet ready for use.
+
+    Args:
+        path: The file.
+        device: See `OnnxFile`.
+
+    Raises:
+        InputError: See `OnnxFile`; also if its task is one that this version does not know.
+    """
+    file = OnnxFile(path, device)
+    if file.task not in PREDICTORS:
+        known = ", ".join(PREDICTORS)
+        raise InputError(f"{path}: is for {file.task}, but this mbdet knows {known}; install a newer one")
+    return PREDICTORS[file.task](file)
 
 
 def _providers(device: str | None) -> list[Any]:

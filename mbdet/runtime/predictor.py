@@ -12,11 +12,13 @@ from mbdet.errors import InputError
 from mbdet.runtime.draw import draw_classification, draw_detections
 from mbdet.runtime.draw_maps import draw_map
 from mbdet.runtime.image import Resizing, central_crop, place, read_image, resize, upright_rgb
-from mbdet.runtime.maps import restore_map
+from mbdet.runtime.maps import class_palette, restore_map, save_map
 from mbdet.runtime.types import IGNORED, Classification, Detections, Segmentation
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 Found = TypeVar("Found")
+TOP = 5  # classes that a `Classification` holds
+MASKS = "masks"  # folder beside the drawings that `SegmenterPredictor.save` makes
 
 
 class Predictor(ABC, Generic[Found]):
@@ -64,9 +66,29 @@ class Predictor(ABC, Generic[Found]):
     def record(self, found: Found) -> dict[str, object]:
         """Return what was found as plain values with names instead of labels, ready for `json.dump`."""
 
+    @property
+    def preparation(self) -> dict[str, object]:
+        """What `prepare` depends on, by the names that data modules have for it."""
+        return {"input_size": self.input_size}
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring a picture (H, W, 3) to the network's input size."""
         return resize(image, self.input_size)
+
+    def save(self, image: NDArray[np.uint8], found: Found, folder: Path, name: str) -> dict[str, object]:
+        """Write all that was found in a picture as files: a drawing, and what else shows it.
+
+        Args:
+            image: The picture (H, W, 3).
+            found: What was found in it.
+            folder: Where to write; it exists.
+            name: Of the files, without a suffix.
+
+        Returns:
+            Its `record`, with the files beside the drawing, relative to the folder.
+        """
+        Image.fromarray(self.draw(image, found)).save(folder / f"{name}.jpg", quality=90)
+        return self.record(found)
 
     def predict_one(self, picture: Picture) -> Found:
         """Predict for one picture, with every score."""
@@ -122,6 +144,11 @@ class ClassifierPredictor(Predictor[Classification]):
         keep = found.scores >= score_threshold
         return Classification(found.scores[keep], found.labels[keep])
 
+    @property
+    def preparation(self) -> dict[str, object]:
+        """See `Predictor.preparation`."""
+        return {**super().preparation, "eval_crop": self.eval_crop}
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Take the central part and bring it to the network's input size."""
         return resize(central_crop(image, self.eval_crop), self.input_size)
@@ -162,6 +189,11 @@ class SegmenterPredictor(Predictor[Segmentation]):
         kept = np.where(found.scores >= score_threshold, found.classes, np.uint8(IGNORED))
         return Segmentation(kept, found.scores)
 
+    @property
+    def preparation(self) -> dict[str, object]:
+        """See `Predictor.preparation`."""
+        return {**super().preparation, "resizing": self.resizing}
+
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring a picture (H, W, 3) to the network's input size."""
         return place(image, self.input_size, self.resizing)
@@ -169,6 +201,12 @@ class SegmenterPredictor(Predictor[Segmentation]):
     def draw(self, image: NDArray[np.uint8], found: Segmentation) -> NDArray[np.uint8]:
         """Lay the colours of the classes over a picture, with a legend."""
         return draw_map(image, found.classes, self.class_names)
+
+    def save(self, image: NDArray[np.uint8], found: Segmentation, folder: Path, name: str) -> dict[str, object]:
+        """Write the drawing, and the classes as a mask of the picture's size, see `save_map` and `Predictor.save`."""
+        record = super().save(image, found, folder, name)
+        save_map(found.classes, class_palette(self.class_names), folder / MASKS / f"{name}.png")
+        return {"mask": f"{MASKS}/{name}.png", **record}
 
     def record(self, found: Segmentation) -> dict[str, object]:
         """Return `classes`: the share of the pixels of each class that occurs, the largest first."""

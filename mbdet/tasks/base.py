@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mbdet.errors import InputError
+from mbdet.export.base import Export
 from mbdet.metrics.base import Evaluator, Metrics
 from mbdet.models import Network
 from mbdet.runtime.predictor import Predictor
@@ -100,6 +101,14 @@ class Task(pl.LightningModule, ABC):
     @abstractmethod
     def draw(self, sample: Any, found: Any) -> NDArray[np.uint8]:
         """Draw what was found in a sample of the validation split, and its ground truth, into a copy of its image."""
+
+    def export(self) -> Export[Any]:
+        """Return what an exported file of the network computes.
+
+        Raises:
+            InputError: If nothing says so for this task.
+        """
+        raise InputError(f"the {self.network.kind} of a {type(self).__name__} cannot be exported: it has no export()")
 
     @property
     def data(self) -> TaskData:

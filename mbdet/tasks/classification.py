@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mbdet.data.image_folder import ClassificationSample
 from mbdet.errors import InputError
+from mbdet.export.classification import ClassificationExport
 from mbdet.models import Classifier
 from mbdet.predictor import TorchClassifier, to_classifications
 from mbdet.runtime.draw import draw_classification
@@ -68,6 +69,10 @@ class ClassificationTask(Task):
     def predictor(self, device: str | None = None) -> TorchClassifier:
         """See `Task.predictor`."""
         return TorchClassifier(self.network, self.names, self.eval_crop, device)
+
+    def export(self) -> ClassificationExport:
+        """See `Task.export`."""
+        return ClassificationExport(self.network, self.eval_crop)
 
     def draw(self, sample: ClassificationSample, found: Classification) -> NDArray[np.uint8]:
         """Write the predicted class, its probability and the true class."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mbdet.data.detection_dataset import DetectionSample
 from mbdet.errors import InputError
+from mbdet.export.detection import DetectionExport
 from mbdet.models import Detector
 from mbdet.ops import Postprocess, SSDLoss
 from mbdet.predictor import TorchPredictor, to_detections
@@ -64,6 +65,10 @@ class DetectionTask(Task):
     def predictor(self, device: str | None = None) -> TorchPredictor:
         """See `Task.predictor`."""
         return TorchPredictor(self.network, self.names, self.postprocess, device)
+
+    def export(self) -> DetectionExport:
+        """See `Task.export`."""
+        return DetectionExport(self.network, self.postprocess)
 
     def draw(self, sample: DetectionSample, found: Detections) -> NDArray[np.uint8]:
         """Draw the objects that score half or more; dashed boxes are the ground truth."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mbdet.data.segmentation_dataset import SegmentationSample
 from mbdet.errors import InputError
+from mbdet.export.segmentation import SegmentationExport
 from mbdet.metrics.segmentation import Confusion, confusion_matrix
 from mbdet.models import Segmenter
 from mbdet.ops import SegmentationLoss
@@ -75,6 +76,10 @@ class SegmentationTask(Task):
     def predictor(self, device: str | None = None) -> TorchSegmenter:
         """See `Task.predictor`."""
         return TorchSegmenter(self.network, self.names, self.resizing, self.test_scales, self.test_flip, device)
+
+    def export(self) -> SegmentationExport:
+        """See `Task.export`."""
+        return SegmentationExport(self.network, self.resizing)
 
     def draw(self, sample: SegmentationSample, found: Segmentation) -> NDArray[np.uint8]:
         """Lay the classes over the image, and beside it, on the right, those of the ground truth."""

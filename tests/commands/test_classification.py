@@ -165,10 +165,30 @@ def test_bad_input_is_one_clear_line(
     assert message in line
 
 
-def test_export_says_that_it_cannot(best: str, capsys: pytest.CaptureFixture[str], tiny_classes: list[str]) -> None:
-    assert main(["export", CONFIG, "--weights", best, *tiny_classes]) == 2
+def test_the_exported_file_names_the_same(
+    best: str, figures: Path, image_folder: Path, tiny_classes: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "classes.onnx"
+    assert main(["export", CONFIG, "--weights", best, "--output", str(path), *tiny_classes]) == 0
+    output = tmp_path / "figures.json"
+    assert main(["evaluate", CONFIG, "--weights", str(path), "--json", str(output), *tiny_classes]) == 0
+    assert json.loads(output.read_text()) == json.loads(figures.read_text())
+    picture = image_folder / "val" / "square" / "0.png"
+    expected, actual = mbdet.load(best)(picture), mbdet.load(path)(picture)
+    np.testing.assert_array_equal(actual.labels, expected.labels)
+    np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-4)
+
+
+def test_another_crop_than_the_file_s(
+    best: str, tiny_classes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "classes.onnx"
+    assert (
+        main(["export", CONFIG, "--weights", best, "--output", str(path), *tiny_classes, "--model.eval_crop=0.5"]) == 0
+    )
+    assert main(["evaluate", CONFIG, "--weights", str(path), *tiny_classes]) == 2
     error = capsys.readouterr().err
-    assert f"{CONFIG}: describes a classifier; only a detector can be exported so far" in error
+    assert f"{path}: takes images with eval_crop 0.5, but data.eval_crop is 0.875; give both the same" in error
 
 
 def test_weights_of_another_kind(

@@ -10,10 +10,11 @@ import torch
 from mbdet.backbones import MobileNetV2
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
-from mbdet.export.onnx import EndToEnd, compare, export_onnx
+from mbdet.export.detection import DetectionExport
+from mbdet.export.onnx import export_onnx, pairs
 from mbdet.models import SSDFPN, Detector, SSDLite
 from mbdet.ops import AnchorConfig, Postprocess
-from mbdet.runtime.onnx import OnnxPredictor
+from mbdet.runtime.onnx import OnnxFile
 
 NAMES = ("cat", "dog", "gnu")
 SIZE = (96, 128)
@@ -53,7 +54,7 @@ def scenes(count: int = 4, size: tuple[int, int] = SIZE) -> np.ndarray:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[SSDLite, Path]:
     network = make_network()
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    parity = export_onnx(network, Postprocess(), NAMES, path, scenes())
+    parity = export_onnx(DetectionExport(network, Postprocess()), NAMES, path, scenes())
     assert parity.detections > 50
     return network, path
 
@@ -63,13 +64,13 @@ def test_any_batch_gives_what_the_network_gives(exported: tuple[SSDLite, Path], 
     network, path = exported
     images = np.random.default_rng(batch).integers(0, 256, (batch, 3, *SIZE), dtype=np.uint8)
     with torch.no_grad():
-        expected = EndToEnd(network, Postprocess())(torch.from_numpy(images))
-    boxes, scores, labels, counts = OnnxPredictor(path).run(images)
-    np.testing.assert_array_equal(counts, expected.counts.numpy())
-    np.testing.assert_allclose(scores, expected.scores.numpy(), atol=1e-4)
-    np.testing.assert_array_equal(labels, expected.labels.numpy())
-    np.testing.assert_allclose(boxes, expected.boxes.numpy(), atol=1e-2)
-    assert counts.min() > 0
+        expected = DetectionExport(network, Postprocess())(torch.from_numpy(images))
+    found = OnnxFile(path).run(images)
+    np.testing.assert_array_equal(found["counts"], expected["counts"].numpy())
+    np.testing.assert_allclose(found["scores"], expected["scores"].numpy(), atol=1e-4)
+    np.testing.assert_array_equal(found["labels"], expected["labels"].numpy())
+    np.testing.assert_allclose(found["boxes"], expected["boxes"].numpy(), atol=1e-2)
+    assert found["counts"].min() > 0
 
 
 def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) -> None:
@@ -88,9 +89,8 @@ def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) 
 
 @pytest.mark.parametrize(("padding", "layout"), [("same", "torchvision")])
 def test_other_conventions_export(tmp_path: Path, padding: str, layout: str) -> None:
-    parity = export_onnx(
-        make_network(padding, layout), Postprocess(max_per_class=7), NAMES, tmp_path / "m.onnx", scenes()
-    )
+    export = DetectionExport(make_network(padding, layout), Postprocess(max_per_class=7))
+    parity = export_onnx(export, NAMES, tmp_path / "m.onnx", scenes())
     assert parity.detections > 0
 
 
@@ -101,22 +101,27 @@ def test_a_pyramid_exports(tmp_path: Path) -> None:
     settle(network)
     for head in (network.box_head, network.class_head):
         torch.nn.init.normal_(head.last.weight, std=1.0)
-    parity = export_onnx(network, Postprocess(), NAMES, tmp_path / "m.onnx", scenes(4, network.input_size))
+    parity = export_onnx(
+        DetectionExport(network, Postprocess()), NAMES, tmp_path / "m.onnx", scenes(4, network.input_size)
+    )
     assert parity.detections > 50
 
 
-@pytest.mark.parametrize(("position", "amount", "name"), [(0, 3.0, "boxes"), (1, 0.1, "scores"), (2, 1, "labels")])
+@pytest.mark.parametrize(("amount", "name"), [(3.0, "boxes"), (0.1, "scores"), (1, "labels")])
 def test_a_difference_is_found_and_named(
-    exported: tuple[SSDLite, Path], monkeypatch: pytest.MonkeyPatch, position: int, amount: float, name: str
+    exported: tuple[SSDLite, Path], monkeypatch: pytest.MonkeyPatch, amount: float, name: str
 ) -> None:
     network, path = exported
-    predictor = OnnxPredictor(path)
-    outputs = [predictor.run(scenes()), predictor.run(scenes(1))]
-    for values in outputs:
-        values[position] = values[position] + np.array(amount, values[position].dtype)
-    monkeypatch.setattr(predictor, "run", lambda images: outputs[len(images) == 1])
+    file, run = OnnxFile(path), OnnxFile(path).run
+
+    def changed(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = run(images)
+        return {**found, name: found[name] + np.array(amount, found[name].dtype)}
+
+    monkeypatch.setattr(file, "run", changed)
+    export = DetectionExport(network, Postprocess()).eval()
     with pytest.raises(InputError, match=f"output '{name}'"):
-        compare(EndToEnd(network, Postprocess()).eval(), predictor, scenes())
+        export.compare(pairs(export, file, scenes()))
 
 
 @pytest.mark.parametrize("twice", [True, False], ids=["one found twice", "another one"])
@@ -126,30 +131,32 @@ def test_what_the_file_finds_beyond_the_network_is_found(
 ) -> None:
     """Also where the network finds nothing at all, as with the high threshold."""
     network, path = exported
-    predictor = OnnxPredictor(path)
-    module = EndToEnd(network, Postprocess(score_threshold=threshold)).eval()
+    file = OnnxFile(path)
+    export = DetectionExport(network, Postprocess(score_threshold=threshold)).eval()
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            boxes, scores, labels, counts = (tensor.numpy() for tensor in module(torch.from_numpy(images)))
-        extra = np.array([[[10, 10, 50, 50]]], np.float32).repeat(len(images), 0)
-        best = counts[:, None] > 0
-        return [
-            np.concatenate([boxes[:, :1] if twice and best.all() else extra, boxes], 1),
-            np.concatenate([scores[:, :1] if twice and best.all() else np.ones_like(scores[:, :1]), scores], 1),
-            np.concatenate([labels[:, :1] if twice and best.all() else np.zeros_like(labels[:, :1]), labels], 1),
-            counts + 1,
-        ]
+            found = {name: values.numpy() for name, values in export(torch.from_numpy(images)).items()}
+        copied = twice and (found["counts"] > 0).all()
+        box = np.array([[[10, 10, 50, 50]]], np.float32).repeat(len(images), 0)
+        best = found["scores"][:, :1], found["labels"][:, :1]
+        first = {
+            "boxes": found["boxes"][:, :1] if copied else box,
+            "scores": best[0] if copied else np.ones_like(best[0]),
+            "labels": best[1] if copied else np.zeros_like(best[1]),
+        }
+        longer = {name: np.concatenate([values, found[name]], 1) for name, values in first.items()}
+        return {**longer, "counts": found["counts"] + 1}
 
-    monkeypatch.setattr(predictor, "run", run)
+    monkeypatch.setattr(file, "run", run)
     with pytest.raises(InputError, match=r"output 'counts': .* of the file has no counterpart in the checkpoint"):
-        compare(module, predictor, scenes())
+        export.compare(pairs(export, file, scenes()))
 
 
 def test_a_file_that_is_not_right_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the file of before")
     with pytest.raises(InputError, match="finds nothing in the comparison images"):
-        export_onnx(make_network(), Postprocess(score_threshold=1.0), NAMES, path, scenes())
+        export_onnx(DetectionExport(make_network(), Postprocess(score_threshold=1.0)), NAMES, path, scenes())
     assert path.read_bytes() == b"the file of before"
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

@@ -1,0 +1,93 @@
+"""What an exported file computes and how it is compared with the network, whatever the format of the file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mbdet.errors import InputError
+from mbdet.models import Network
+
+Values = Mapping[str, NDArray[Any]]  # outputs by name
+Parity = TypeVar("Parity")
+# Largest difference of a score or probability between file and network that rounding explains.
+SCORE_TOLERANCE = 1e-4
+
+
+class Pair(NamedTuple):
+    """What the network and the file give for one image, without the axis of the batch."""
+
+    image: int  # its number among the comparison images, from 0
+    expected: Values  # all outputs of the network
+    actual: Values  # the outputs that the file has
+
+
+class Export(nn.Module, ABC, Generic[Parity]):
+    """A network with all that follows it in a file, and with how close a file comes to it as its type argument.
+
+    Args:
+        network: The network.
+
+    Attributes:
+        task: Name of what the file does, in its metadata.
+        outputs: What each output of `forward` is, in one phrase for the metadata.
+        optional: Those that a file has on demand alone; they are always there for the comparison.
+        preparation: What is done to a picture before the file gets it, likewise.
+    """
+
+    task: ClassVar[str]
+    outputs: ClassVar[Mapping[str, str]]
+    optional: ClassVar[tuple[str, ...]] = ()
+    preparation: Mapping[str, object]
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute all outputs from (B, 3, H, W) uint8 RGB of the network's input size."""
+
+    @abstractmethod
+    def compare(self, pairs: Iterable[Pair]) -> Parity:
+        """Compare a file with the network.
+
+        Returns:
+            The largest differences found; as text it goes on after "agrees on".
+
+        Raises:
+            InputError: At the first difference that rounding does not explain; it names the output and where. Likewise
+                if there is nothing to compare in the images.
+        """
+
+
+def compare_probabilities(pair: Pair) -> float:
+    """Compare the output `probabilities`, whose axes are the class and, in a map, row and column.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        InputError: If rounding does not explain it.
+    """
+    expected, actual = pair.expected["probabilities"], pair.actual["probabilities"]
+    differences = np.abs(actual - expected)
+    wrong = ~(differences <= SCORE_TOLERANCE)  # also what is not a number
+    if wrong.any():
+        index = tuple(np.argwhere(wrong)[0].tolist())
+        place = ", ".join(f"{axis} {number}" for axis, number in zip(("class", "row", "column"), index, strict=False))
+        raise difference(
+            "probabilities",
+            f"{place} of comparison image {pair.image} is {actual[index]:.4f}, not {expected[index]:.4f}",
+        )
+    return float(differences.max())
+
+
+def difference(output: str, problem: str) -> InputError:
+    """Return the error that a file is not what the network is."""
+    return InputError(
+        f"the exported file differs from the checkpoint in output {output!r}: {problem}; the file was not kept"
+    )
