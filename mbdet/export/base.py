@@ -13,7 +13,7 @@ from mbdet.models import Network
 
 Values = Mapping[str, NDArray[Any]]  # outputs by name
 Parity = TypeVar("Parity")
-# Largest difference of a score or probability between file and network that rounding explains.
+# Largest difference of a score between file and network that rounding explains.
 SCORE_TOLERANCE = 1e-4
 
 
@@ -64,18 +64,22 @@ class Export(nn.Module, ABC, Generic[Parity]):
         """
 
 
-def compare_probabilities(pair: Pair) -> float:
+def compare_probabilities(pair: Pair, tolerance: float) -> float:
     """Compare the output `probabilities`, whose axes are the class and, in a map, row and column.
+
+    Args:
+        pair: Of one image.
+        tolerance: Largest difference that rounding explains.
 
     Returns:
         The largest difference.
 
     Raises:
-        InputError: If rounding does not explain it.
+        InputError: If it is more than that.
     """
     expected, actual = pair.expected["probabilities"], pair.actual["probabilities"]
     differences = np.abs(actual - expected)
-    wrong = ~(differences <= SCORE_TOLERANCE)  # also what is not a number
+    wrong = ~(differences <= tolerance)  # also what is not a number
     if wrong.any():
         index = tuple(np.argwhere(wrong)[0].tolist())
         place = ", ".join(f"{axis} {number}" for axis, number in zip(("class", "row", "column"), index, strict=False))

@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from mbdet.export.base import Export, Pair, compare_probabilities
+from mbdet.export.base import SCORE_TOLERANCE, Export, Pair, compare_probabilities
 from mbdet.models import Classifier
 
 
@@ -40,5 +40,5 @@ class ClassificationExport(Export[ClassificationParity]):
 
     def compare(self, pairs: Iterable[Pair]) -> ClassificationParity:
         """See `Export.compare`."""
-        differences = [compare_probabilities(pair) for pair in pairs]
+        differences = [compare_probabilities(pair, SCORE_TOLERANCE) for pair in pairs]
         return ClassificationParity(max(differences), len(differences))

@@ -7,9 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbdet.export.base import SCORE_TOLERANCE, Export, Pair, compare_probabilities, difference
+from mbdet.export.base import Export, Pair, compare_probabilities, difference
 from mbdet.models import Segmenter
 from mbdet.runtime.image import MEAN_COLOUR, Resizing
+
+# Largest difference of a probability between file and network that rounding explains: more than of a detector's scores,
+# because of the millions in a map the worst counts.
+TOLERANCE = 1e-3
 
 
 class SegmentationParity(NamedTuple):
@@ -85,12 +89,12 @@ def compare_maps(pairs: Iterable[Pair]) -> SegmentationParity:
     pixels, differing, probability, shown = 0, 0, 0.0, set[int]()
     for pair in pairs:
         if "probabilities" in pair.actual:
-            probability = max(probability, compare_probabilities(pair))
+            probability = max(probability, compare_probabilities(pair, TOLERANCE))
         likely, own, other = pair.expected["probabilities"], pair.expected["classes"], pair.actual["classes"]
         # A class that does not exist has the probability of the last here, and is refused below.
         inside = np.minimum(other, len(likely) - 1)
         gaps = np.take_along_axis(likely, own[None], 0)[0] - np.take_along_axis(likely, inside[None], 0)[0]
-        wrong = (own != other) & ~((gaps <= 2 * SCORE_TOLERANCE) & (other < len(likely)))
+        wrong = (own != other) & ~((gaps <= 2 * TOLERANCE) & (other < len(likely)))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
             raise difference(

@@ -107,6 +107,7 @@ def test_load_says_what_is_missing(arguments: tuple[str, ...], message: str) -> 
     [
         (["export", CONFIG, "--weights", "x.pth", "--output", "x.tflite"], "an ONNX file is called something.onnx"),
         (["export", CONFIG, "--weights", "x.pth"], "x.pth: no such weight file"),
+        (["export", CONFIG, "--weights", "x.pth", "--probabilities"], "--probabilities: a detector gives none"),
         (["predict", "m.onnx", "pictures", "--scroe", "1"], "predict takes no --scroe"),
         (["predict", CONFIG, "pictures"], "give its weights too"),
     ],

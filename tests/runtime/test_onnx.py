@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,59 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     with pytest.raises(InputError, match="was not exported by mbdet"):
         load_onnx(path)
+
+
+def brightest_colour(path: Path, task: str = "segmentation", probabilities: bool = False) -> Path:
+    """Write a segmenter of 20x30 pixels whose classes are the colours."""
+    shape = ["batch", 3, 20, 30]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["colours"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["colours"], ["labels"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["labels"], ["classes"], to=TensorProto.UINT8),
+    ]
+    outputs = [helper.make_tensor_value_info("classes", TensorProto.UINT8, ["batch", 20, 30])]
+    if probabilities:
+        nodes += [
+            helper.make_node("Constant", [], ["scale"], value_float=1 / 256),
+            helper.make_node("Mul", ["colours", "scale"], ["probabilities"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape))
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [images], outputs), opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    )
+    described = {"size": [20, 30], "resize": "fit"}
+    names = json.dumps(["red", "green", "blue"])
+    helper.set_model_props(model, {"task": task, "class_names": names, "input": json.dumps(described)})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_a_segmenter_gives_the_classes_of_the_picture(tmp_path: Path, probabilities: bool) -> None:
+    segmenter = load_onnx(brightest_colour(tmp_path / "m.onnx", probabilities=probabilities))
+    assert segmenter.preparation == {"input_size": (20, 30), "resizing": "fit"}
+    picture = np.zeros((81, 40, 3), np.uint8)
+    picture[:40, :, 1], picture[40:60, :, 0], picture[60:, :, 2] = 64, 128, 192
+    found = segmenter(picture)
+    assert found.classes.shape == (81, 40)
+    inner = [found.classes[2:36], found.classes[44:56], found.classes[64:]]
+    assert [np.unique(part).tolist() for part in inner] == [[1], [0], [2]]
+    if probabilities:
+        assert [found.scores[row, 20] for row in (10, 50, 70)] == [0.25, 0.5, 0.75]
+        kept = segmenter(picture, 0.5).classes
+        assert [kept[row, 20] for row in (10, 50, 70)] == [255, 0, 2]
+    else:
+        assert found.scores is None
+        with pytest.raises(InputError, match="gives classes alone; export it with --probabilities to use a threshold"):
+            segmenter(picture, 0.5)
+
+
+def test_a_task_of_the_future(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"m\.onnx: is for depth, but this mbdet knows detection, classification, segm"
+    ):
+        load_onnx(brightest_colour(tmp_path / "m.onnx", "depth"))
 
 
 def test_boxes_return_to_the_original() -> None:
