@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 import mbdet
 from mbdet.cli import main
+from mbdet.data.mask_layouts import VOC_CLASSES
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "deeplabv3_v2_tf_coco_voc.yaml")
 SIZE = 513
@@ -124,6 +125,7 @@ def test_the_command_scores_what_a_plain_forward_pass_finds(
     figures = json.loads((tmp_path / "figures.json").read_text())
 
     coco, network, segmenter = COCO(annotations), PlainForward(weights), mbdet.load(CONFIG, weights)
+    assert segmenter.class_names == VOC_CLASSES
     metric, published_padding = (MulticlassJaccardIndex(21, ignore_index=255) for _ in range(2))
     same = pixels = 0
     for record in content["images"]:

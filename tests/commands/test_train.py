@@ -78,6 +78,19 @@ def test_every_config_says_what_it_is() -> None:
         assert "TODO" not in header
 
 
+def test_configs_of_published_weights_name_their_classes() -> None:
+    """Which predictions need and the weights do not have. ImageNet's are too many for a config."""
+    named = []
+    for config in CONFIGS.glob("*.yaml"):
+        text = config.read_text()
+        model = yaml.safe_load(text)["model"]
+        if " --weights " in text and not model["class_path"].endswith("ClassificationTask"):
+            network = model["init_args"]["network"]["init_args"]
+            named.append((config.stem, len(model["init_args"].get("class_names", [])), network["num_classes"]))
+    assert len(named) >= 5
+    assert all(names == classes for _, names, classes in named), named
+
+
 def test_a_run_leaves_all_that_it_promises(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
