@@ -83,7 +83,9 @@ def test_bad_masks(
         options += ["--weights", str(weights)]
         save_weights(weights)
     assert main([command, CONFIG, *options]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mbdet")]
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    (line,) = [line for line in error.splitlines() if line.startswith("mbdet")]
     assert re.search(message, line), line
 
 

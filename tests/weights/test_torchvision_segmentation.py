@@ -11,7 +11,7 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, deepla
 
 from mbdet.backbones import MobileNetV3
 from mbdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD, TF_MEAN, TF_STD
-from mbdet.cost import count_parameters
+from mbdet.cost import count_madds, count_parameters
 from mbdet.models import LRASPP, DeepLabV3, Segmenter
 from mbdet.weights import load_backbone_weights, load_weights
 from mbdet.weights.torchvision_segmentation import from_deeplabv3, from_lraspp, is_deeplabv3, is_lraspp
@@ -118,10 +118,15 @@ def test_constants_of_backbone_and_head_are_told_apart(save: Save, refused: Any)
             load_weights(network, path)
 
 
-@pytest.mark.parametrize(("build", "parameters"), [(lraspp, 3_221_538), (deeplabv3, 11_029_328)])
-def test_parameters_as_torchvision_states(build: Callable[[], Segmenter], parameters: int) -> None:
+@pytest.mark.parametrize(
+    ("build", "parameters", "billions"), [(lraspp, 3_221_538, 2.086), (deeplabv3, 11_029_328, 10.452)]
+)
+def test_costs_as_torchvision_states(build: Callable[[], Segmenter], parameters: int, billions: float) -> None:
     with torch.device("meta"):
-        assert count_parameters(build()) == parameters
+        network = build().eval()
+        madds = count_madds(network, torch.zeros(1, 3, 520, 520))
+    assert count_parameters(network) == parameters
+    assert round(madds / 1e9, 3) == billions
 
 
 def test_each_is_told_from_the_others() -> None:
