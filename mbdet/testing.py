@@ -1,4 +1,4 @@
-"""The contracts of backbones, detectors, classifiers and segmenters as checks, for a class of your own.
+"""The contracts of backbones, detectors, classifiers, segmenters and their pairs as checks, for a class of your own.
 
     from mbdet.testing import check_backbone
 
@@ -18,9 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mbdet.backbones.base import Backbone, FeatureSpec
 from mbdet.models.classifier import Classifier
 from mbdet.models.detector import Detector
+from mbdet.models.multitask import MultiTask
 from mbdet.models.network import Network
 from mbdet.models.segmenter import Segmenter
-from mbdet.types import DetectorOutput, SegmenterOutput
+from mbdet.types import DetectorOutput, MultiTaskOutput, SegmenterOutput
 
 Checked = Backbone | Network
 IMAGE_SIZE = (64, 96)  # for what takes any
@@ -76,6 +77,19 @@ def check_segmenter(build: Callable[[], Segmenter]) -> None:
         AssertionError: If a promise is not kept.
     """
     check_maps(build())
+    check_network(build)
+
+
+def check_multitask(build: Callable[[], MultiTask]) -> None:
+    """Check that two heads on one backbone keep their promises together; their backbone has a check of its own.
+
+    Args:
+        build: Returns a new network at every call.
+
+    Raises:
+        AssertionError: If a promise is not kept.
+    """
+    check_heads(build())
     check_network(build)
 
 
@@ -149,6 +163,28 @@ def check_maps(segmenter: Segmenter) -> None:
     require(given[0] == given[-1], f"forward returns {given[0]} in training and {given[-1]} in evaluation")
 
 
+def check_heads(network: MultiTask) -> None:
+    """Check that `forward` returns what both heads make of one pass of the backbone, which the weights hold once."""
+    parts = {name.partition(".")[0] for name in network.state_dict()}
+    require(parts == {"backbone", "detector", "segmenter"}, f"the state dict has {sorted(parts)}")
+    twice = [name for name in network.state_dict() if ".backbone." in name]
+    require(not twice, f"the state dict holds the backbone again: {twice[:1]}")
+    passes: list[nn.Module] = []
+    network.backbone.register_forward_hook(lambda module, _inputs, _output: passes.append(module))
+    for mode in (True, False):
+        passes.clear()
+        output = network.train(mode)(random_images(network))
+        require(type(output) is MultiTaskOutput, f"forward must return a MultiTaskOutput, got {type(output).__name__}")
+        require(len(passes) == 1, f"the backbone ran {len(passes)} times in one forward")
+    images = random_images(settle(network))
+    features = network.backbone(images)
+    alone = MultiTaskOutput(
+        network.detector.from_features(features), network.segmenter.from_features(features, images.shape[2:])
+    )
+    for name, (together, expected) in pairs(outputs(network, images), parts_of(alone)):
+        require(close(together, expected), f"{name} is not what its head returns of the backbone's maps")
+
+
 def check_image_types(network: Checked) -> None:
     """Check that uint8 images and the same numbers in floating point give the same."""
     images = random_images(settle(network))
@@ -208,7 +244,7 @@ def check_export(network: Checked) -> None:
 
 def random_images(network: Checked) -> Tensor:
     """Return 4 images of noise, the same at every call, of a size that the network takes."""
-    size = network.input_size if isinstance(network, Detector) else IMAGE_SIZE
+    size = network.input_size if isinstance(network, Detector | MultiTask) else IMAGE_SIZE
     return noise(4, *size)
 
 
@@ -248,10 +284,14 @@ def outputs(network: nn.Module, images: Tensor, grad: bool = False) -> dict[str,
         return parts_of(network(images))
 
 
-def parts_of(output: Tensor | DetectorOutput | SegmenterOutput | dict[str, Tensor]) -> dict[str, Tensor]:
+def parts_of(
+    output: Tensor | DetectorOutput | SegmenterOutput | MultiTaskOutput | dict[str, Tensor],
+) -> dict[str, Tensor]:
     """Return the tensors of an output by name."""
     if isinstance(output, Tensor):
         return {"logits": output}
+    if isinstance(output, MultiTaskOutput):
+        return parts_of(output.detection) | parts_of(output.segmentation)
     named = output._asdict() if isinstance(output, DetectorOutput | SegmenterOutput) else dict(output)
     return {name: part for name, part in named.items() if part is not None}
 

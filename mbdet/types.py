@@ -68,3 +68,10 @@ class SegmenterOutput(NamedTuple):
 
     logits: Tensor  # (B, K, H, W); K are the data set's own classes, its background among them
     aux_logits: Tensor | None  # likewise, of an auxiliary head; None if the network was built without one
+
+
+class MultiTaskOutput(NamedTuple):
+    """Raw predictions of two heads on one backbone, in training and in evaluation alike."""
+
+    detection: DetectorOutput
+    segmentation: SegmenterOutput

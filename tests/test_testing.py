@@ -1,6 +1,7 @@
 """The contract checks on classes that a user might write: a good one passes, each broken promise is named."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -9,12 +10,12 @@ from torch.nn import functional as F
 
 from mbdet.backbones import Backbone, FeatureSpec
 from mbdet.backbones.base import Normalize
-from mbdet.models import Classifier, Detector, Segmenter
+from mbdet.models import Classifier, Detector, MultiTask, Segmenter
 from mbdet.models.segmenter import resize
 from mbdet.ops import AnchorConfig
 from mbdet.ops.anchors import ssd_anchors
-from mbdet.testing import check_backbone, check_classifier, check_detector, check_segmenter
-from mbdet.types import DetectorOutput, SegmenterOutput
+from mbdet.testing import check_backbone, check_classifier, check_detector, check_multitask, check_segmenter
+from mbdet.types import DetectorOutput, MultiTaskOutput, SegmenterOutput
 
 
 class Tiny(Backbone):
@@ -36,15 +37,16 @@ class Tiny(Backbone):
 class TinyDetector(Detector):
     """A third party's detector: one map, two anchors per cell."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone | None = None) -> None:
         super().__init__()
-        self.backbone, self.num_classes, self.input_size = Tiny(), 3, (48, 64)
+        self.backbone, self.num_classes, self.input_size = backbone or Tiny(), 3, (48, 64)
         self.head = nn.Conv2d(12, 2 * (4 + 1 + 3), 1)
         config = AnchorConfig(aspect_ratios=(), reduce_lowest=False)
         self.register_buffer("anchors", ssd_anchors([(3, 4)], self.input_size, config), persistent=False)
 
-    def forward(self, images: Tensor) -> DetectorOutput:
-        out = self.head(self.backbone(images)["c4"]).permute(0, 2, 3, 1).reshape(images.shape[0], -1, 8)
+    def from_features(self, features: dict[str, Tensor]) -> DetectorOutput:
+        out = self.head(features["c4"]).permute(0, 2, 3, 1)
+        out = out.reshape(out.shape[0], -1, 8)
         return DetectorOutput(out[..., :4], out[..., 4:])
 
 
@@ -170,15 +172,14 @@ def test_a_broken_promise_of_a_detector_is_named(detector: type[TinyDetector], m
 class TinySegmenter(Segmenter):
     """A third party's segmenter, with an auxiliary head."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: Backbone | None = None) -> None:
         super().__init__()
-        self.backbone, self.num_classes, self.input_size = Tiny(), 3, (48, 64)
+        self.backbone, self.num_classes, self.input_size = backbone or Tiny(), 3, (48, 64)
         self.heads = nn.ModuleList(nn.Conv2d(channels, 3, 1) for channels in (12, 8))
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
-        features = self.backbone(images)
+    def from_features(self, features: dict[str, Tensor], size: Sequence[int]) -> SegmenterOutput:
         main, aux = self.heads
-        return SegmenterOutput(*(resize(x, images, False) for x in (main(features["c4"]), aux(features["c3"]))))
+        return SegmenterOutput(*(resize(x, size, False) for x in (main(features["c4"]), aux(features["c3"]))))
 
 
 def test_third_parties_classifiers_and_segmenters_pass() -> None:
@@ -247,3 +248,43 @@ class UnusedHead(TinySegmenter):
 def test_a_broken_promise_of_a_segmenter_is_named(segmenter: type[TinySegmenter], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_segmenter(segmenter)
+
+
+def test_third_parties_heads_pass_together() -> None:
+    check_multitask(lambda: MultiTask(Tiny(), TinyDetector, TinySegmenter))
+
+
+class BothInATuple(MultiTask):
+    def forward(self, images: Tensor) -> tuple[DetectorOutput, SegmenterOutput]:
+        return tuple(super().forward(images))
+
+
+class TwoPasses(MultiTask):
+    def forward(self, images: Tensor) -> MultiTaskOutput:
+        return MultiTaskOutput(super().forward(images).detection, super().forward(images).segmentation)
+
+
+class BackboneTwice(MultiTask):
+    def __init__(self, backbone: Backbone, *heads: Callable[[Backbone], nn.Module]) -> None:
+        super().__init__(backbone, *heads)
+        self.detector.backbone = backbone
+
+
+class OtherMapsForOne(MultiTask):
+    def forward(self, images: Tensor) -> MultiTaskOutput:
+        detection, segmentation = super().forward(images)
+        return MultiTaskOutput(detection, SegmenterOutput(*(part.flip(3) for part in segmentation)))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (BothInATuple, "must return a MultiTaskOutput, got tuple"),
+        (TwoPasses, "the backbone ran 2 times"),
+        (BackboneTwice, "the state dict holds the backbone again: .'detector.backbone."),
+        (OtherMapsForOne, "logits is not what its head returns of the backbone's maps"),
+    ],
+)
+def test_a_broken_promise_of_two_heads_is_named(network: type[MultiTask], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_multitask(partial(network, Tiny(), TinyDetector, TinySegmenter))

@@ -4,6 +4,7 @@ from mbdet.models.classifier import Classifier
 from mbdet.models.deeplabv3 import DeepLabV3
 from mbdet.models.detector import Detector
 from mbdet.models.lraspp import LRASPP
+from mbdet.models.multitask import MultiTask
 from mbdet.models.network import Network
 from mbdet.models.segmenter import Segmenter
 from mbdet.models.ssd import SSD
@@ -17,6 +18,7 @@ __all__ = [
     "Classifier",
     "DeepLabV3",
     "Detector",
+    "MultiTask",
     "Network",
     "SSDLite",
     "Segmenter",

@@ -144,19 +144,18 @@ class DeepLabV3(Segmenter):
                 init_weights(part)
         init_weights(self.classifier, std=0.01)
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
-        """See `Segmenter.forward`."""
-        features = self.backbone(images)
+    def from_features(self, features: dict[str, Tensor], size: Sequence[int]) -> SegmenterOutput:
+        """See `Segmenter.from_features`."""
         high = features["c5"]
         branches = [self.image_pooling(high), *(branch(high) for branch in self.aspp)]  # in Google's order
         x = self.dropout(self.projection(torch.cat(branches, dim=1)))
         if self.low_level is not None:
             low = self.low_projection(features[self.low_level])
-            x = torch.cat([resize(x, low, self.align_corners), low], dim=1)
-        logits = resize(self.classifier(self.refinements(x)), images, self.align_corners)
+            x = torch.cat([resize(x, low.shape[-2:], self.align_corners), low], dim=1)
+        logits = resize(self.classifier(self.refinements(x)), size, self.align_corners)
         if self.aux is None:
             return SegmenterOutput(logits, None)
-        return SegmenterOutput(logits, resize(self.aux_head(features[self.aux]), images, self.align_corners))
+        return SegmenterOutput(logits, resize(self.aux_head(features[self.aux]), size, self.align_corners))
 
 
 def _conv3x3(in_channels: int, out_channels: int, config: ConvConfig, separable: bool, dilation: int = 1) -> nn.Module:

@@ -27,7 +27,6 @@ class Detector(Network):
     kind = "detector"
     anchors: Tensor
 
-    @abstractmethod
     def forward(self, images: Tensor) -> DetectorOutput:
         """Predict, in training and in evaluation alike.
 
@@ -36,6 +35,22 @@ class Detector(Network):
 
         Returns:
             Raw predictions; loss and decoding are functions beside the network (`mbdet.ops`).
+
+        Raises:
+            ValueError: If the images are not of `input_size`.
+        """
+        self.check_images(images)
+        return self.from_features(self.backbone(images))
+
+    @abstractmethod
+    def from_features(self, features: dict[str, Tensor]) -> DetectorOutput:
+        """Do what `forward` does after the backbone, whose maps may serve other heads too.
+
+        Args:
+            features: What the backbone returns of images of `input_size`.
+
+        Returns:
+            See `forward`.
         """
 
     def check_images(self, images: Tensor) -> None:

@@ -1,6 +1,6 @@
 """LR-ASPP (MobileNetV3 paper, section 6.4), as in Google's research/deeplab, and torchvision's variant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -87,14 +87,13 @@ class LRASPP(Segmenter):
         for classifier in (self.low_classifier, self.high_classifier):
             init_weights(classifier, std=0.01)
 
-    def forward(self, images: Tensor) -> SegmenterOutput:
-        """See `Segmenter.forward`."""
-        features = self.backbone(images)
+    def from_features(self, features: dict[str, Tensor], size: Sequence[int]) -> SegmenterOutput:
+        """See `Segmenter.from_features`."""
         low, high = features[self.low_level], features["c5"]
-        gate = resize(self.gate_act(self.gate(self._pool(high))), high, self.align_corners)
-        x = resize(self.conv(high) * gate, low, self.align_corners)
+        gate = resize(self.gate_act(self.gate(self._pool(high))), high.shape[-2:], self.align_corners)
+        x = resize(self.conv(high) * gate, low.shape[-2:], self.align_corners)
         logits = self.low_classifier(low) + self.high_classifier(x)
-        return SegmenterOutput(resize(logits, images, self.align_corners), None)
+        return SegmenterOutput(resize(logits, size, self.align_corners), None)
 
     def _pool(self, x: Tensor) -> Tensor:
         """Average over windows that lie in the map; what is left over at the bottom and right counts for nothing."""

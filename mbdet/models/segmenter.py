@@ -1,6 +1,7 @@
 """What every segmenter promises, and how its maps grow."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,7 +20,6 @@ class Segmenter(Network):
 
     kind = "segmenter"
 
-    @abstractmethod
     def forward(self, images: Tensor) -> SegmenterOutput:
         """Predict, in training and in evaluation alike.
 
@@ -29,21 +29,34 @@ class Segmenter(Network):
         Returns:
             Logits at the resolution of the images; no softmax.
         """
+        return self.from_features(self.backbone(images), images.shape[-2:])
+
+    @abstractmethod
+    def from_features(self, features: dict[str, Tensor], size: Sequence[int]) -> SegmenterOutput:
+        """Do what `forward` does after the backbone, whose maps may serve other heads too.
+
+        Args:
+            features: What the backbone returns.
+            size: Height and width of the images, and of the logits.
+
+        Returns:
+            See `forward`.
+        """
 
 
-def resize(x: Tensor, like: Tensor, align_corners: bool) -> Tensor:
-    """Resize a map to the height and width of another, bilinearly.
+def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Resize a map bilinearly.
 
     Args:
         x: (B, C, h, w).
-        like: (..., H, W).
+        size: H and W.
         align_corners: Whether the centres of the corner cells lie upon each other, as in Google's code, or the edges of
             the maps, as in torchvision's.
 
     Returns:
         (B, C, H, W).
     """
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=align_corners)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def check_segmenter(backbone: Backbone, num_classes: int, input_size: tuple[int, int], *taps: str | None) -> None:

@@ -128,14 +128,8 @@ class SSD(Detector):
             nn.init.constant_(class_head.last.bias, class_bias_init)
         self.register_buffer("anchors", ssd_anchors(grids, self.input_size, anchors), persistent=False)
 
-    def forward(self, images: Tensor) -> DetectorOutput:
-        """See `Detector.forward`.
-
-        Raises:
-            ValueError: If the images are not of `input_size`.
-        """
-        self.check_images(images)
-        features = self.backbone(images)
+    def from_features(self, features: dict[str, Tensor]) -> DetectorOutput:
+        """See `Detector.from_features`."""
         maps = [features[name] for name in self.taps]
         for extra in self.extras:
             maps.append(extra(maps[-1]))

@@ -135,14 +135,8 @@ class SSDFPN(Detector):
         grids = [map_size(self.input_size, stride) for stride in strides]
         self.register_buffer("anchors", multiscale_anchors(grids, strides, self.input_size, anchors), persistent=False)
 
-    def forward(self, images: Tensor) -> DetectorOutput:
-        """See `Detector.forward`.
-
-        Raises:
-            ValueError: If the images are not of `input_size`.
-        """
-        self.check_images(images)
-        features = self.backbone(images)
+    def from_features(self, features: dict[str, Tensor]) -> DetectorOutput:
+        """See `Detector.from_features`."""
         maps = self.neck([features[name] for name in self.taps])
         seen = [tower(maps) for tower in self.towers]
         return DetectorOutput(self.box_head(seen[0]), self.class_head(seen[-1]))
