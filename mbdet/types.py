@@ -47,6 +47,24 @@ class SegmentationBatch(NamedTuple):
     original_masks: list[NDArray[np.uint8]]  # in evaluation B masks of those sizes, in training none
 
 
+class MultiTaskBatch(NamedTuple):
+    """What the data modules yield whose images have boxes and masks."""
+
+    images: Tensor  # (B, 3, H, W) uint8 RGB, channels_last
+    targets: DetectionTargets
+    masks: Tensor  # (B, H, W) uint8, 0..K-1 or 255 where a pixel does not count
+    image_ids: Tensor  # (B,) int64, the dataset's own ids
+    sizes: Tensor  # (B, 2) int64, height and width of each original image
+    original_masks: list[NDArray[np.uint8]]  # in evaluation B masks of those sizes, in training none
+
+
+class TwoBatches(NamedTuple):
+    """What a data module of two sets yields: a batch of each, None where in evaluation a set has ended."""
+
+    detection: DetectionBatch | None
+    segmentation: SegmentationBatch | None
+
+
 class DetectorOutput(NamedTuple):
     """Raw predictions of a detector, in training and in evaluation alike."""
 

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def evaluate_model(
         predictor = load_onnx(Path(weights), device)
         if predictor.kind != cli.task.network.kind:
             raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
-        cli.task.check_classes(len(predictor.class_names), predictor.class_names, cli.datamodule.class_names)
+        cli.task.check_predictor(predictor, cli.datamodule)
         for name, value in predictor.preparation.items():
             other = getattr(cli.datamodule, name)
             other = tuple(other) if isinstance(other, list) else other
@@ -75,19 +77,25 @@ def evaluate_model(
         cli.task.check_data(cli.datamodule)
         predictor = cli.predictor(weights, device)
     evaluator = cli.datamodule.evaluator()
-    for batch in track(cli.datamodule.val_dataloader(), "Evaluating", console=Console(stderr=True), transient=True):
+    warnings.filterwarnings("ignore", "`isinstance")  # Lightning's own affair
+    scored = 0
+    loader = cli.datamodule.val_dataloader()
+    loaders = getattr(loader, "flattened", [loader])  # of two sets, one after the other
+    batches, count = chain.from_iterable(loaders), sum(map(len, loaders))
+    for batch in track(batches, "Evaluating", count, console=Console(stderr=True), transient=True):
         if not len(batch.images):
             continue
+        scored += len(batch.images)
         found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
         for image_id, evidence in zip(batch.image_ids.tolist(), cli.task.evidence(batch, found), strict=True):
             evaluator.update(image_id, evidence)
     # What the ground truth lists and on_error=skip left out is in none of the figures.
-    scored = len(evaluator.collected)
     show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
     if output is not None:
-        results = output.with_name(f"{output.stem}_{evaluator.results_name}.json")
-        write_results(results, evaluator.results())
-        print(f"{evaluator.results_name}: {results}")
+        for name, records in evaluator.records().items():
+            results = output.with_name(f"{output.stem}_{name}.json")
+            write_results(results, records)
+            print(f"{name}: {results}")
 
 
 def show(metrics: Metrics, counts: Mapping[str, int], output: Path | None) -> None:

@@ -10,6 +10,12 @@ from mbdet.data.coco_segmentation_module import CocoSegmentationDataModule
 from mbdet.data.crops import CropAugmentation
 from mbdet.data.detection import CocoDataModule
 from mbdet.data.folder_segmentation import CityscapesDataModule, FolderSegmentationDataModule
+from mbdet.data.multitask import MultiTaskDataModule, TwoSetsDataModule
+from mbdet.data.multitask_layouts import (
+    CocoMultiTaskDataModule,
+    ShapesMultiTaskDataModule,
+    VocMultiTaskDataModule,
+)
 from mbdet.data.segmentation_transforms import SegmentationAugmentation
 from mbdet.data.shapes_module import ShapesDataModule
 from mbdet.data.voc_module import VocDataModule
@@ -18,13 +24,18 @@ from mbdet.data.voc_segmentation import ShapesSegmentationDataModule, VocSegment
 __all__ = [
     "CityscapesDataModule",
     "CocoDataModule",
+    "CocoMultiTaskDataModule",
     "CocoSegmentationDataModule",
     "CropAugmentation",
     "FolderSegmentationDataModule",
     "ImageFolderDataModule",
+    "MultiTaskDataModule",
     "SegmentationAugmentation",
     "ShapesDataModule",
+    "ShapesMultiTaskDataModule",
     "ShapesSegmentationDataModule",
+    "TwoSetsDataModule",
     "VocDataModule",
+    "VocMultiTaskDataModule",
     "VocSegmentationDataModule",
 ]

@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mbdet.data.records import OnError
@@ -18,8 +21,37 @@ from mbdet.metrics.base import Evaluator
 
 logger = logging.getLogger(__name__)
 
+
+class Identified(Protocol):
+    """A sample of an image that the data set can name."""
+
+    @property
+    def image_id(self) -> int:
+        """The data set's own number of it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the original image."""
+
+
 Sample = TypeVar("Sample")
 Transform = TypeVar("Transform")
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]) -> Tensor:
+    """Make a tensor (B, 3, H, W) of B images (H, W, 3) of the input size, stored HWC (channels_last)."""
+    stacked = np.empty((len(images), *input_size, 3), dtype=np.uint8)
+    for row, image in enumerate(images):
+        stacked[row] = image
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
+def ids_and_sizes(samples: Sequence[Identified]) -> tuple[Tensor, Tensor]:
+    """Return the ids (B,) of B samples, and the heights and widths (B, 2) of their original images."""
+    return (
+        torch.tensor([sample.image_id for sample in samples], dtype=torch.int64),
+        torch.tensor([sample.size for sample in samples], dtype=torch.int64).reshape(-1, 2),
+    )
 
 
 class ImageDataset(Dataset[Sample | None], ABC, Generic[Sample]):

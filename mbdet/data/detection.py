@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mbdet.data.base import ImageDataModule, ImageDataset
+from mbdet.data.base import ImageDataModule, ImageDataset, ids_and_sizes, stack_images
 from mbdet.data.coco import CocoDetection, check_same_categories, coco_annotations, coco_layout
 from mbdet.data.detection_dataset import DetectionDataset, DetectionSample
 from mbdet.data.records import OnError
@@ -154,17 +155,20 @@ def collate(samples: Sequence[DetectionSample | None], input_size: tuple[int, in
         The batch; its images (B, 3, H, W) are stored HWC (channels_last).
     """
     present = [sample for sample in samples if sample is not None]
-    images = np.empty((len(present), *input_size, 3), dtype=np.uint8)
-    boxes = np.zeros((len(present), max_objects, 4), dtype=np.float32)
-    labels = np.zeros((len(present), max_objects), dtype=np.int64)
-    valid = np.zeros((len(present), max_objects), dtype=np.bool_)
-    for row, sample in enumerate(present):
-        count = len(sample.labels)
-        images[row], boxes[row, :count], labels[row, :count] = sample.image, sample.boxes, sample.labels
-        valid[row, :count] = True
     return DetectionBatch(
-        torch.from_numpy(images).permute(0, 3, 1, 2),
-        DetectionTargets(torch.from_numpy(boxes), torch.from_numpy(labels), torch.from_numpy(valid)),
-        torch.tensor([sample.image_id for sample in present], dtype=torch.int64),
-        torch.tensor([sample.size for sample in present], dtype=torch.int64).reshape(-1, 2),
+        stack_images([sample.image for sample in present], input_size),
+        pad_targets([(sample.boxes, sample.labels) for sample in present], max_objects),
+        *ids_and_sizes(present),
     )
+
+
+def pad_targets(targets: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], max_objects: int) -> DetectionTargets:
+    """Pad the boxes (M, 4) and labels (M,) of B images to a static number of M."""
+    boxes = np.zeros((len(targets), max_objects, 4), dtype=np.float32)
+    labels = np.zeros((len(targets), max_objects), dtype=np.int64)
+    valid = np.zeros((len(targets), max_objects), dtype=np.bool_)
+    for row, (image_boxes, image_labels) in enumerate(targets):
+        count = len(image_labels)
+        boxes[row, :count], labels[row, :count] = image_boxes, image_labels
+        valid[row, :count] = True
+    return DetectionTargets(torch.from_numpy(boxes), torch.from_numpy(labels), torch.from_numpy(valid))

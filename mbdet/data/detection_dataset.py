@@ -85,16 +85,25 @@ class DetectionDataset(ImageDataset[DetectionSample]):
         """Say where an image is recorded, for messages."""
         return f"image {self.image_ids[index]} of {self.source}"
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of an image."""
+        height, width = self._sizes[index].tolist()
+        return height, width
+
+    def targets(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return copies of the boxes (M, 4), xyxy pixels of the original image, and the labels (M,) of an image."""
+        objects = slice(self._starts[index], self._starts[index + 1])
+        kept = self._is_target[objects]
+        return self._boxes[objects][kept], self._labels[objects][kept]
+
     def load(self, index: int) -> DetectionSample:
         """See `ImageDataset.load`."""
-        image_id, (height, width) = int(self.image_ids[index]), self._sizes[index].tolist()
+        size = self.size(index)
         try:
-            image = read_image(self.file(index), (height, width))
+            image = read_image(self.file(index), size)
         except InputError as error:
             raise InputError(f"{error} ({self.describe(index)})") from error
-        objects = slice(self._starts[index], self._starts[index + 1])
-        targets = self._is_target[objects]
-        boxes, labels = self._boxes[objects][targets], self._labels[objects][targets]  # copies
+        boxes, labels = self.targets(index)
         if self.transform is not None:
             image, boxes, labels = transform_boxes(self.transform, image, boxes, labels)
-        return DetectionSample(image, boxes, labels, image_id, (height, width))
+        return DetectionSample(image, boxes, labels, int(self.image_ids[index]), size)

@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from mbdet.data.base import ImageDataModule, ImageDataset
+from mbdet.data.base import ImageDataModule, ImageDataset, ids_and_sizes, stack_images
 from mbdet.data.records import OnError
 from mbdet.data.segmentation_dataset import SegmentationDataset, SegmentationSample
 from mbdet.data.segmentation_transforms import (
@@ -105,17 +107,20 @@ def collate(
         The batch; its images (B, 3, H, W) are stored HWC (channels_last).
     """
     present = [sample for sample in samples if sample is not None]
-    images = np.empty((len(present), *input_size, 3), dtype=np.uint8)
-    masks = np.empty((len(present), *input_size), dtype=np.uint8)
-    for row, sample in enumerate(present):
-        images[row], masks[row] = sample.image, sample.mask
     return SegmentationBatch(
-        torch.from_numpy(images).permute(0, 3, 1, 2),
-        torch.from_numpy(masks),
-        torch.tensor([sample.image_id for sample in present], dtype=torch.int64),
-        torch.tensor([sample.size for sample in present], dtype=torch.int64).reshape(-1, 2),
+        stack_images([sample.image for sample in present], input_size),
+        stack_masks([sample.mask for sample in present], input_size),
+        *ids_and_sizes(present),
         [sample.original_mask for sample in present] if keep_originals else [],
     )
+
+
+def stack_masks(masks: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]) -> Tensor:
+    """Make a tensor (B, H, W) of B masks of the input size."""
+    stacked = np.empty((len(masks), *input_size), dtype=np.uint8)
+    for row, mask in enumerate(masks):
+        stacked[row] = mask
+    return torch.from_numpy(stacked)
 
 
 def check_names(class_names: Sequence[str]) -> tuple[str, ...]:

@@ -112,12 +112,19 @@ def transform_boxes(
         The same three after the transform, boxes in pixels of the new image; boxes that it dropped are gone.
     """
     result = run(transform, image=image, bboxes=boxes, labels=labels)
-    # Of no boxes albumentations makes lists and empty arrays of any shape and type.
-    return (
-        result["image"],
-        np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4),
-        np.asarray(result["labels"], dtype=np.int64),
-    )
+    return result["image"], *_objects_of(result)
+
+
+def transform_boxes_and_mask(
+    transform: Transform,
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    mask: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64], NDArray[np.uint8]]:
+    """Do as `transform_boxes`, and the same to the mask (H, W) of the image."""
+    result = run(transform, image=image, bboxes=boxes, labels=labels, mask=mask)
+    return result["image"], *_objects_of(result), result["mask"]
 
 
 def run(transform: Transform, **targets: Any) -> dict[str, Any]:
@@ -230,6 +237,12 @@ def resize_mask(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     """Resize classes (H, W) to the nearest pixel, as `Resize` does."""
     resized = cv2.resize(np.ascontiguousarray(mask), (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def _objects_of(result: dict[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    # Of no boxes albumentations makes lists and empty arrays of any shape and type.
+    boxes = np.asarray(result["bboxes"], dtype=np.float32).reshape(-1, 4)
+    return boxes, np.asarray(result["labels"], dtype=np.int64)
 
 
 def _compose(steps: list[A.BasicTransform], min_side: float) -> Transform:

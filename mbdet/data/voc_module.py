@@ -12,7 +12,7 @@ from mbdet.metrics.voc import VocEvaluator
 
 
 class VocDataModule(DetectionDataModule):
-    """A data set in Pascal VOC's layout: `Annotations/*.xml`, `JPEGImages` and `ImageSets/Main/{split}.txt`.
+    """A data set in Pascal VOC's layout: `Annotations/*.xml`, `JPEGImages` and `ImageSets/{image_set}/{split}.txt`.
 
     Objects marked as difficult are ignored in the evaluation, neither wanted nor wrong to find.
 
@@ -25,6 +25,7 @@ class VocDataModule(DetectionDataModule):
         class_names: Names of the classes in the order of the labels; by default those that occur in the two splits,
             sorted, which gives VOC its usual order.
         train_difficult: Whether difficult objects are training targets too.
+        image_set: Folder of the lists of images: "Main", or "Segmentation" for the fewer images that have masks too.
         batch_size: Images per batch and device.
         num_workers: Processes that load each split, at most one per CPU; 0 loads in the main process.
         on_error: Whether bad boxes, missing and unreadable files raise, or are left out, counted and logged.
@@ -51,6 +52,7 @@ class VocDataModule(DetectionDataModule):
         val_split: str = "test",
         class_names: Sequence[str] | None = None,
         train_difficult: bool = False,
+        image_set: str = "Main",
         batch_size: int = 32,
         num_workers: int = 4,
         on_error: OnError = "raise",
@@ -61,6 +63,7 @@ class VocDataModule(DetectionDataModule):
         if len(set(self._given_names)) < len(self._given_names):
             raise InputError(f"data: class_names {', '.join(self._given_names)} repeats a name; give each class one")
         self.train_difficult = train_difficult
+        self.image_set = image_set
         self._records: dict[str, VocRecords] = {}
 
     def evaluator(self) -> VocEvaluator:
@@ -83,8 +86,8 @@ class VocDataModule(DetectionDataModule):
     def layout(self) -> str:
         """What belongs in the root, for a message."""
         return (
-            f"Annotations/, JPEGImages/ and ImageSets/Main/, or one such folder per year (splits {self.train_split} and"
-            f" {self.val_split})"
+            f"Annotations/, JPEGImages/ and ImageSets/{self.image_set}/, or one such folder per year (splits"
+            f" {self.train_split} and {self.val_split})"
         )
 
     def _find_names(self) -> tuple[str, ...]:
@@ -96,5 +99,5 @@ class VocDataModule(DetectionDataModule):
 
     def _read_records(self, split: str) -> VocRecords:
         if split not in self._records:
-            self._records[split] = read_voc(self.root, split, self.on_error)
+            self._records[split] = read_voc(self.root, split, self.on_error, self.image_set)
         return self._records[split]

@@ -1,4 +1,4 @@
-"""Reading and checking data in Pascal VOC's layout: `Annotations`, `JPEGImages` and `ImageSets/Main`."""
+"""Reading and checking data in Pascal VOC's layout: `Annotations`, `JPEGImages` and `ImageSets`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,6 +36,7 @@ class VocRecords(NamedTuple):
 
     root: Path
     split: str
+    image_set: str  # folder of the lists within `ImageSets`
     annotations: dict[int, str]  # of every image id that the split lists: the XML file, relative to the root
     images: list[ImageRecord]  # in the split's order; ids count the split's images from 0
     objects: list[VocObject]  # image by image, in the files' order
@@ -43,7 +44,7 @@ class VocRecords(NamedTuple):
     @property
     def source(self) -> Path:
         """What messages call the split: its list of images, or for several lists the root with their names."""
-        return list_of(self.root, self.split, "Main")
+        return list_of(self.root, self.split, self.image_set)
 
 
 class _Annotation(NamedTuple):
@@ -55,7 +56,7 @@ class _Annotation(NamedTuple):
 
 
 @paused_garbage_collection()
-def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
+def read_voc(root: Path, split: str, on_error: OnError, image_set: str = "Main") -> VocRecords:
     """Read a split and check all of it.
 
     Args:
@@ -63,6 +64,7 @@ def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
         split: Name of an image set, or several joined by "+"; each may be preceded by its folder, as in
             "VOC2007/trainval+VOC2012/trainval".
         on_error: Whether bad boxes and files raise, or are left out, counted and logged.
+        image_set: Folder of the lists within `ImageSets`.
 
     Returns:
         What is usable.
@@ -71,9 +73,9 @@ def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
         InputError: If a file or an object cannot be used. Names of images that are not below the image folder raise
             under "skip" too.
     """
-    names = read_names(root, split, "Main")
+    names = read_names(root, split, image_set)
     xml_files = {number: f"{folder}Annotations/{stem}.xml" for number, (folder, stem) in enumerate(names)}
-    problems = Problems(list_of(root, split, "Main"), on_error, "images")
+    problems = Problems(list_of(root, split, image_set), on_error, "images")
     annotations = _read_annotations(root, xml_files, problems)
     files = _image_files(root, names, annotations, problems)
     sizes = {number: annotation.size for number, annotation in annotations.items()}
@@ -81,7 +83,7 @@ def read_voc(root: Path, split: str, on_error: OnError) -> VocRecords:
     boxes = Problems(problems.source, on_error, "boxes")
     objects = list(_check_objects(root, xml_files, annotations, images, boxes))
     boxes.log()
-    return VocRecords(root, split, xml_files, images, objects)
+    return VocRecords(root, split, image_set, xml_files, images, objects)
 
 
 def read_names(root: Path, split: str, task: str) -> list[tuple[str, str]]:

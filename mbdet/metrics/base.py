@@ -25,19 +25,17 @@ class Evaluator(Protocol[Found_contra]):
     Attributes:
         collected: What has been collected, by image, plain and picklable. Clear it to evaluate again; several processes
             merge by uniting theirs, so that an image that two of them have seen counts once.
-        results_name: What `results` holds, as a noun for file names.
         listed: How many images the ground truth has, whether or not they could be read.
     """
 
-    collected: dict[int, Any]
-    results_name: ClassVar[str]
+    collected: dict[Any, Any]
     listed: int
 
     def update(self, image_id: int, found: Found_contra, /) -> None:
         """Take what was found in one image, in place of any taken for it before."""
 
-    def results(self) -> Sequence[Mapping[str, Any]]:
-        """Return all that was collected as records ready for `json.dump`."""
+    def records(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return all that was collected as lists ready for `json.dump`, by the noun that a file's name should have."""
 
     def compute(self) -> Metrics:
         """Score what was collected over the images it was collected for."""

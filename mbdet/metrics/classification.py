@@ -46,7 +46,6 @@ class ClassificationEvaluator:
         class_names: The K names, in the order of the labels.
     """
 
-    results_name: ClassVar[str] = "predictions"
     collected: dict[int, Classification]  # what has been collected, by image; clear it to evaluate again
     listed: int  # how many images the split has, whether or not they can be read
 
@@ -90,6 +89,10 @@ class ClassificationEvaluator:
             }
             for image_id, found in sorted(self.collected.items())
         ]
+
+    def records(self) -> dict[str, list[Mapping[str, Any]]]:
+        """See `Evaluator.records`."""
+        return {"predictions": self.results()}
 
     def compute(self) -> ClassificationMetrics:
         """Score what was collected, in whatever order it came."""

@@ -93,7 +93,6 @@ class CocoEvaluator:
         InputError: If the file is missing, truncated or not in COCO's format.
     """
 
-    results_name: ClassVar[str] = "detections"
     collected: dict[int, Detections]  # what has been collected, by image id; clear it to evaluate again
     listed: int  # how many images the annotations have, whether or not they can be read
 
@@ -146,6 +145,10 @@ class CocoEvaluator:
                 for bbox, score, label in zip(xywh.tolist(), scores.tolist(), labels.tolist(), strict=True)
             ]
         return results
+
+    def records(self) -> dict[str, list[CocoResult]]:
+        """See `Evaluator.records`."""
+        return {"detections": self.results()}
 
     def compute(self) -> CocoMetrics:
         """Score the collected detections over the images they were collected for, in whatever order they came."""

@@ -48,7 +48,6 @@ class SegmentationEvaluator:
         class_names: The K names, in the order of the labels.
     """
 
-    results_name: ClassVar[str] = "images"
     collected: dict[int, Confusion]  # what has been collected, by image; clear it to evaluate again
     listed: int  # how many images the split has, whether or not they can be read
 
@@ -87,6 +86,10 @@ class SegmentationEvaluator:
             figures = _nan_to_none({"mIoU": metrics.mIoU, "pixel_accuracy": metrics.pixel_accuracy})
             records.append({"image_id": image_id, "file": self._files[image_id], **figures, "IoU": found})
         return records
+
+    def records(self) -> dict[str, list[Mapping[str, Any]]]:
+        """See `Evaluator.records`."""
+        return {"images": self.results()}
 
     def compute(self) -> SegmentationMetrics:
         """Score what was collected, in whatever order it came."""

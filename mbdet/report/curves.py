@@ -8,15 +8,20 @@ from mbdet.errors import InputError
 from mbdet.runtime.files import write_atomically
 
 # Panels whose curves should rise; the best value of the first of each is marked.
-MERITS = {"average precision": ["AP", "AP50"], "accuracy": ["top1", "top5"], "segmentation": ["mIoU", "pixel_accuracy"]}
+MERITS = {
+    "both heads": ["AP_mIoU"],
+    "average precision": ["AP", "AP50"],
+    "accuracy": ["top1", "top5"],
+    "segmentation": ["mIoU", "pixel_accuracy"],
+}
 
 
 def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Plot the losses, the figures of merit and the learning rate of one run over its epochs, a panel each.
 
     Args:
-        rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), AP, AP50, top1, top5,
-            mIoU, pixel_accuracy, lr, and whatever ends in "loss"; others are ignored. Any may be missing or NaN in any
+        rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), the figures of
+            `MERITS`, lr, and whatever ends in "loss"; others are ignored. Any may be missing or NaN in any
             row; a panel for which there is no value is left out.
         path: Where to write; the suffix, such as .png or .svg, is the format.
 

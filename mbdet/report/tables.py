@@ -56,12 +56,12 @@ def class_table(metrics: Metrics, order: str) -> Table:
 
 
 def _class_block(classes: Sequence[tuple[str, Figures]]) -> Table:
-    first = classes[0][1]
-    names = sorted(first, key=lambda name: isinstance(first[name], int))  # the count last
+    counts = {name for _, values in classes for name, value in values.items() if isinstance(value, int)}
+    names = sorted(classes[0][1], key=lambda name: name in counts)  # the counts last
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("class", overflow="fold")  # the only column that may wrap
     for name in names:
-        table.add_column("count" if isinstance(first[name], int) else name, justify="right", no_wrap=True)
+        table.add_column("count" if counts == {name} else name, justify="right", no_wrap=True)
     for title, values in classes:
         # Text, as a name may look like rich's markup.
         table.add_row(Text(title), *(_figure(values[name], decimals=3) for name in names))

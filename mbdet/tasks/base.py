@@ -118,7 +118,7 @@ class Task(pl.LightningModule, ABC):
     @property
     def names(self) -> tuple[str, ...]:
         """The class names, made up where nobody gave any."""
-        return self.class_names or tuple(f"class {label}" for label in range(self.network.num_classes))
+        return self.class_names or number_classes(self.network.num_classes)
 
     def setup(self, stage: str) -> None:
         """Check the network against the data and load the weights to start from."""
@@ -138,32 +138,58 @@ class Task(pl.LightningModule, ABC):
         Raises:
             InputError: If they do not fit together.
         """
-        self.check_classes(self.network.num_classes, self.class_names, data.class_names)
+        self.check_heads(data)
         if tuple(data.input_size) != self.network.input_size:
             raise InputError(
                 f"data.input_size is {tuple(data.input_size)}, but the network was built for"
                 f" {self.network.input_size}; give both the same height and width"
             )
 
+    def check_heads(self, data: Any) -> None:
+        """Compare the network's classes with those of the data, for `check_data`."""
+        self.check_classes(self.network.num_classes, self.class_names, data.class_names)
+
+    def check_predictor(self, predictor: Predictor[Any], data: Any) -> None:
+        """Compare the classes of a predictor of this kind, such as an exported file, with those of the data.
+
+        Raises:
+            InputError: If they differ.
+        """
+        self.check_classes(len(predictor.class_names), predictor.class_names, data.class_names)
+
     @classmethod
-    def check_classes(cls, num_classes: int, configured: Sequence[str] | None, found: Sequence[str]) -> None:
+    def check_classes(
+        cls,
+        num_classes: int,
+        configured: Sequence[str] | None,
+        found: Sequence[str],
+        head: str = "",
+        names: str = "class_names",
+    ) -> None:
         """Compare a network's classes with those of the data.
+
+        Args:
+            num_classes: Of the network.
+            configured: Their names, if they were given.
+            found: Those of the data.
+            head: What stands before `num_classes` within the network, for messages.
+            names: Option for the names, likewise.
 
         Raises:
             InputError: If their number, or a configured name, differs.
         """
         if num_classes != len(found):
             raise InputError(
-                f"num_classes is {num_classes}, but the data has {len(found)} categories ({_abbreviate(found)})"
-                f"{cls.class_hint}: set --model.network.num_classes {len(found)}"
+                f"{head}num_classes is {num_classes}, but the data has {len(found)} categories ({_abbreviate(found)})"
+                f"{cls.class_hint}: set --model.network.{head}num_classes {len(found)}"
             )
         if configured is not None and len(configured) != len(found):
-            raise InputError(f"class_names has {len(configured)} names, but the data has {len(found)} categories")
+            raise InputError(f"{names} has {len(configured)} names, but the data has {len(found)} categories")
         if configured is not None and tuple(configured) != tuple(found):
             index = next(i for i, pair in enumerate(zip(configured, found, strict=True)) if pair[0] != pair[1])
             raise InputError(
-                f"class {index} is {configured[index]!r} in the config, but {found[index]!r} in the data; give the"
-                " names in the order of the data's labels"
+                f"class {index} is {configured[index]!r} in the config, but {found[index]!r} in the data; give"
+                f" {names} in the order of the data's labels"
             )
 
     def load_initial_weights(self) -> None:
@@ -264,6 +290,11 @@ class Task(pl.LightningModule, ABC):
         # Made without a config, the task was given modules and functions, which no checkpoint should hold.
         options = checkpoint.get("hyper_parameters", {})
         checkpoint["hyper_parameters"] = {name: value for name, value in options.items() if _is_plain(value)}
+
+
+def number_classes(num_classes: int) -> tuple[str, ...]:
+    """Return names for classes that have none."""
+    return tuple(f"class {label}" for label in range(num_classes))
 
 
 def _is_plain(value: object) -> bool:
