@@ -27,7 +27,8 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
 
     Returns:
         A callable from a path, Pillow image or (H, W, 3) uint8 RGB array to what is in it: `Detections` of a
-        detector, `Classification` of a classifier, `Segmentation` of a segmenter.
+        detector, `Classification` of a classifier, `Segmentation` of a segmenter, `MultiTaskPrediction` of a
+        multitask network.
 
     Raises:
         InputError: If a file is missing or damaged, or they do not fit together.

@@ -18,12 +18,17 @@ from mbdet.weights import load_weights
 from mbdet.weights.files import read_checkpoint
 from mbdet.weights.tf_checkpoint import is_tf_checkpoint
 
+NAMES = ("class_names", "segment_names")  # of the options under which tasks and predictors take names of classes
 
-def checkpoint_class_names(path: Path) -> tuple[str, ...] | None:
-    """Return the class names that a checkpoint of ours holds, or None for any other file."""
+_APART = (*NAMES, "device")  # of a predictor's arguments, those that do not come from the description
+
+
+def checkpoint_names(path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the names of classes that a checkpoint of ours holds, by their option; none for any other file."""
     if path.suffix != ".ckpt" or is_tf_checkpoint(path):
-        return None
-    return tuple(cast(Sequence[str], read_checkpoint(path).get("class_names", ()))) or None
+        return {}
+    content = read_checkpoint(path)
+    return {option: tuple(cast(Sequence[str], content[option])) for option in NAMES if content.get(option)}
 
 
 def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
@@ -41,7 +46,7 @@ def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
     if not isinstance(hyper_parameters, Mapping) or not isinstance(hyper_parameters.get("network"), Mapping):
         raise InputError(f"{path}: does not describe its network; give its config too: CONFIG --weights {path}")
     taken = {name for _, kind in PREDICTORS for name in inspect.signature(kind).parameters}
-    described = {name: value for name, value in hyper_parameters.items() if name in taken - {"class_names", "device"}}
+    described = {name: value for name, value in hyper_parameters.items() if name in taken - set(_APART)}
     types = {name: hint for _, kind in PREDICTORS for name, hint in _hints(kind).items()} | {"network": Network}
     for name, value in described.items():
         _check_description(path, name, value, _leaves(types[name]))
@@ -55,13 +60,15 @@ def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
             raise ValueError(f"nothing serves a {type(network).__name__}")
         # What else the predictor is made from, such as its decoding, is described beside the network.
         options = ArgumentParser(exit_on_error=False)
-        options.add_class_arguments(make, skip={"network", "class_names", "device"}, instantiate=False)
+        options.add_class_arguments(make, skip={"network", *_APART}, instantiate=False)
         known = {name: value for name, value in described.items() if name in inspect.signature(make).parameters}
         built = options.instantiate_classes(options.parse_object(known))
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{path}: its network cannot be built: {' '.join(str(error).split())}") from error
     load_weights(network, path)
-    return make(network, checkpoint_class_names(path) or (), device=device, **built.as_dict())
+    stored, arguments = checkpoint_names(path), inspect.signature(make).parameters
+    options_of: dict[str, Any] = {option: stored.get(option, ()) for option in NAMES if option in arguments}
+    return make(network, **options_of, device=device, **built.as_dict())
 
 
 def check_same_network(path: Path, network: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import mbdet.data  # noqa: F401 -- Lightning offers only data modules that are imported
-from mbdet.checkpoint import check_same_network, checkpoint_class_names
+from mbdet.checkpoint import check_same_network, checkpoint_names
 from mbdet.errors import InputError
 from mbdet.runtime.predictor import Predictor
 from mbdet.tasks import Task
@@ -101,7 +101,9 @@ class ConfigCLI(LightningCLI):
         if Path(weights).suffix == ".ckpt":
             check_same_network(Path(weights), self.network_description)
         load_weights(self.task.network, weights)
-        self.task.class_names = self.task.class_names or checkpoint_class_names(Path(weights))
+        for option, names in checkpoint_names(Path(weights)).items():
+            if hasattr(self.task, option) and getattr(self.task, option) is None:
+                setattr(self.task, option, names)
         return self.task.predictor(device)
 
 

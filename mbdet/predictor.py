@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mbdet.errors import InputError
-from mbdet.models import Classifier, Detector, Segmenter
+from mbdet.models import Classifier, Detector, MultiTask, Segmenter
 from mbdet.ops import Postprocess
 from mbdet.runtime.image import Resizing
+from mbdet.runtime.multitask import MultiTaskPredictor
 from mbdet.runtime.predictor import (
     TOP,
     ClassifierPredictor,
@@ -20,7 +21,7 @@ from mbdet.runtime.predictor import (
     restore_segmentations,
     to_original,
 )
-from mbdet.runtime.types import Classification, Detections, Segmentation
+from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 from mbdet.types import PaddedDetections
 
 
@@ -141,8 +142,48 @@ class TorchSegmenter(SegmenterPredictor):
         return total / (len(self.test_scales) * (1 + self.test_flip))
 
 
+class TorchMultiTask(MultiTaskPredictor):
+    """Two heads on one backbone in evaluation mode.
+
+    Args:
+        network: The network.
+        class_names: The names of the objects' classes, in the order of the labels.
+        segment_names: The names of the pixels' classes, likewise.
+        postprocess: Decoding and NMS.
+        device: Where to compute; by default the GPU if there is one.
+    """
+
+    def __init__(
+        self,
+        network: MultiTask,
+        class_names: tuple[str, ...],
+        segment_names: tuple[str, ...],
+        postprocess: Postprocess = Postprocess(),  # noqa: B008 -- frozen
+        device: str | None = None,
+    ) -> None:
+        self.device = settle(network, device)
+        self.network = network
+        self.class_names, self.segment_names = class_names, segment_names
+        self.input_size = network.input_size
+        self.postprocess = postprocess
+
+    @torch.inference_mode()
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[MultiTaskPrediction]:
+        """See `Predictor.predict`."""
+        detection, segmentation = self.network(torch.from_numpy(images).to(self.device))
+        padded = self.postprocess(detection, self.network.detector.anchors, self.input_size)
+        objects = to_detections(padded, self.input_size, sizes)
+        maps = to_segmentations(segmentation.logits.float().softmax(1), sizes, "stretch")
+        return [MultiTaskPrediction(*pair) for pair in zip(objects, maps, strict=True)]
+
+
 # Which predictor serves a network.
-PREDICTORS = ((Detector, TorchPredictor), (Classifier, TorchClassifier), (Segmenter, TorchSegmenter))
+PREDICTORS = (
+    (Detector, TorchPredictor),
+    (Classifier, TorchClassifier),
+    (Segmenter, TorchSegmenter),
+    (MultiTask, TorchMultiTask),
+)
 
 
 def settle(network: nn.Module, device: str | None) -> torch.device:

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from mbdet.backbones import MobileNetV2, TimmBackbone
 from mbdet.checkpoint import load_checkpoint
 from mbdet.errors import InputError
-from mbdet.models import Classifier, Network, SSDLite
-from mbdet.predictor import TorchClassifier, TorchPredictor
+from mbdet.models import LRASPP, Classifier, MultiTask, Network, SSDLite
+from mbdet.predictor import TorchClassifier, TorchMultiTask, TorchPredictor
 
 NETWORK: dict[str, Any] = {
     "class_path": "mbdet.models.SSDLite",
@@ -170,4 +171,63 @@ def test_a_kind_of_network_that_nothing_serves(tmp_path: Path) -> None:
     network = {"class_path": f"{__name__}.Unserved"}
     path = save(tmp_path / "a.ckpt", hyper_parameters={"network": network}, state_dict={"a": torch.zeros(1)})
     with pytest.raises(InputError, match=r"a\.ckpt: its network cannot be built: nothing serves a Unserved"):
+        load_checkpoint(path)
+
+
+HEADS: dict[str, Any] = {
+    "detector": {"class_path": "mbdet.models.SSDLite", "init_args": {"num_classes": 3, "input_size": [64, 64]}},
+    "segmenter": {"class_path": "mbdet.models.LRASPP", "init_args": {"num_classes": 2, "input_size": [64, 64]}},
+}
+
+
+def two_heads(**changes: object) -> dict[str, Any]:
+    return {
+        "class_path": "mbdet.models.MultiTask",
+        "init_args": {"backbone": NETWORK["init_args"]["backbone"], **HEADS, **changes},
+    }
+
+
+def test_a_multitask_network_is_built_with_both_lists_of_names(tmp_path: Path) -> None:
+    size = (64, 64)
+    network = MultiTask(
+        MobileNetV2(0.35),
+        partial(SSDLite, num_classes=3, input_size=size),
+        partial(LRASPP, num_classes=2, input_size=size),
+    )
+    path = save(
+        tmp_path / "a.ckpt",
+        hyper_parameters={"network": two_heads(), "postprocess": {"score_threshold": 0.25}, "segment_names": None},
+        state_dict=network.state_dict(),
+        class_names=["a", "b", "c"],
+        segment_names=["ground", "a"],
+    )
+    predictor = load_checkpoint(path, "cpu")
+    assert isinstance(predictor, TorchMultiTask)
+    assert (predictor.class_names, predictor.segment_names) == (("a", "b", "c"), ("ground", "a"))
+    assert predictor.postprocess.score_threshold == 0.25
+    torch.testing.assert_close(predictor.network.state_dict(), network.state_dict())
+
+
+@pytest.mark.usefixtures("evil")
+@pytest.mark.parametrize(
+    ("detector", "message"),
+    [
+        ({"class_path": "evilmod.B"}, r"needs evilmod\.B; import evilmod first if you trust it"),
+        ("evilmod.B", "network.detector is text where its type has none"),
+        ("os.system", "network.detector is text where its type has none"),
+        (
+            {"class_path": "mbdet.models.SSDLite", "init_args": {"anchors": "evil.yaml"}},
+            "anchors is text where its type",
+        ),
+        ({"class_path": "subprocess.Popen", "init_args": {"args": 3}}, "its network cannot be built"),
+        ({"class_path": "torch.nn.Linear", "init_args": {"out_features": 3}}, "its network cannot be built"),
+        (HEADS["segmenter"], "its network cannot be built"),
+    ],
+)
+def test_a_head_is_a_class_that_is_trusted_and_a_head(tmp_path: Path, detector: object, message: str) -> None:
+    import subprocess  # noqa: F401 -- imported, so that the name alone would be trusted
+
+    network = two_heads(detector=detector)
+    path = save(tmp_path / "a.ckpt", hyper_parameters={"network": network}, state_dict={"a": torch.zeros(1)})
+    with pytest.raises(InputError, match=message):
         load_checkpoint(path)

@@ -21,8 +21,8 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         "mbdet predict",
         description="Draw boxes with names and scores, the likeliest class, or the classes of all pixels, and list them"
-        " in predictions.json. A segmenter also writes masks/NAME.png of the picture's size, a palette image whose"
-        " values are the classes. An ONNX file runs without PyTorch.",
+        " in predictions.json. Classes of pixels are also written as masks/NAME.png of the picture's size, a palette"
+        " image whose values they are. An ONNX file runs without PyTorch.",
         epilog="With a config, any of its values can be overridden.",
         allow_abbrev=False,
     )

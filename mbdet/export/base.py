@@ -36,16 +36,19 @@ class Export(nn.Module, ABC, Generic[Parity]):
         outputs: What each output of `forward` is, in one phrase for the metadata.
         optional: Those that a file has on demand alone; they are always there for the comparison.
         preparation: What is done to a picture before the file gets it, likewise.
+        notes: What else the metadata has, ready for JSON.
     """
 
     task: ClassVar[str]
     outputs: ClassVar[Mapping[str, str]]
     optional: ClassVar[tuple[str, ...]] = ()
     preparation: Mapping[str, object]
+    notes: Mapping[str, object]
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.notes = {}
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:

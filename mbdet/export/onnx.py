@@ -122,6 +122,7 @@ def _save(model: Any, export: Export[Any], class_names: Sequence[str], path: Pat
         "mbdet_version": mbdet.__version__,
         "task": export.task,
         "class_names": json.dumps(list(class_names)),
+        **{name: json.dumps(note) for name, note in export.notes.items()},
         "input": json.dumps(
             {
                 "layout": "NCHW",

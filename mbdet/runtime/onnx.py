@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError
+from mbdet.runtime.image import Resizing
+from mbdet.runtime.multitask import MultiTaskPredictor
 from mbdet.runtime.predictor import (
     TOP,
     ClassifierPredictor,
@@ -18,7 +20,7 @@ from mbdet.runtime.predictor import (
     restore_segmentations,
     to_original,
 )
-from mbdet.runtime.types import Classification, Detections, Segmentation
+from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 
 try:
     import onnxruntime
@@ -36,6 +38,7 @@ class OnnxFile:
     Attributes:
         task: What it does: detection, segmentation, ...
         class_names: The K names, in the order of the labels.
+        segment_names: Of a multitask network, the names of the pixels' classes.
         input: What its metadata says about the input.
         input_size: Height and width of the images that it takes.
 
@@ -58,6 +61,7 @@ class OnnxFile:
         try:
             self.task: str = metadata["task"]
             self.class_names: tuple[str, ...] = tuple(json.loads(metadata["class_names"]))
+            self.segment_names: tuple[str, ...] = tuple(json.loads(metadata.get("segment_names", "[]")))
             self.input: dict[str, Any] = json.loads(metadata["input"])
             height, width = self.input["size"]
         except (KeyError, ValueError):
@@ -87,12 +91,7 @@ class OnnxDetector(DetectorPredictor):
 
     def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Detections]:
         """See `Predictor.predict`."""
-        found = self.file.run(images)
-        boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
-        return [
-            Detections(to_original(boxes[i, :count], self.input_size, size), scores[i, :count], labels[i, :count])
-            for i, (count, size) in enumerate(zip(found["counts"], sizes, strict=True))
-        ]
+        return _detections(self.file.run(images), self.input_size, sizes)
 
 
 class OnnxClassifier(ClassifierPredictor):
@@ -121,9 +120,37 @@ class OnnxSegmenter(SegmenterPredictor):
 
     def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[Segmentation]:
         """See `Predictor.predict`."""
+        return _segmentations(self.file.run(images), sizes, self.resizing)
+
+
+class OnnxMultiTask(MultiTaskPredictor):
+    """Two heads on one backbone in a file, with scores of the pixels if it was exported with probabilities."""
+
+    def __init__(self, file: OnnxFile) -> None:
+        self.file = file
+        self.input_size, self.class_names, self.segment_names = file.input_size, file.class_names, file.segment_names
+
+    def predict(self, images: NDArray[np.uint8], sizes: NDArray[np.int64]) -> list[MultiTaskPrediction]:
+        """See `Predictor.predict`."""
         found = self.file.run(images)
-        scores = found["probabilities"].max(1) if "probabilities" in found else None
-        return restore_segmentations(found["classes"], scores, sizes, self.resizing)
+        objects = _detections(found, self.input_size, sizes)
+        maps = _segmentations(found, sizes, "stretch")
+        return [MultiTaskPrediction(*pair) for pair in zip(objects, maps, strict=True)]
+
+
+def _detections(found: dict[str, Any], input_size: tuple[int, int], sizes: NDArray[np.int64]) -> list[Detections]:
+    """Return the objects in the outputs of a file, without padding and in the pixels of the original images."""
+    boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
+    return [
+        Detections(to_original(boxes[i, :count], input_size, size), scores[i, :count], labels[i, :count])
+        for i, (count, size) in enumerate(zip(found["counts"], sizes, strict=True))
+    ]
+
+
+def _segmentations(found: dict[str, Any], sizes: NDArray[np.int64], resizing: Resizing) -> list[Segmentation]:
+    """Return the classes in the outputs of a file for the pixels of the original images."""
+    scores = found["probabilities"].max(1) if "probabilities" in found else None
+    return restore_segmentations(found["classes"], scores, sizes, resizing)
 
 
 # Which predictor serves a file, by its task.
@@ -131,6 +158,7 @@ PREDICTORS: dict[str, Callable[[OnnxFile], Predictor[Any]]] = {
     "detection": OnnxDetector,
     "classification": OnnxClassifier,
     "segmentation": OnnxSegmenter,
+    "multitask": OnnxMultiTask,
 }
 
 

@@ -1,6 +1,7 @@
 """From a picture to what is in it, whatever runs the network."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
@@ -96,13 +97,6 @@ class Predictor(ABC, Generic[Found]):
         (found,) = self.predict(self.prepare(image).transpose(2, 0, 1)[None], np.array([image.shape[:2]]))
         return found
 
-    def scored_names(self, labels: NDArray[np.int64], scores: NDArray[np.float32]) -> list[dict[str, object]]:
-        """Return the name and the rounded score of each label, as plain values."""
-        return [
-            {"name": self.class_names[label] if self.class_names else str(label), "score": round(score, 4)}
-            for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
-        ]
-
 
 class DetectorPredictor(Predictor[Detections]):
     """A detector ready for use."""
@@ -121,11 +115,7 @@ class DetectorPredictor(Predictor[Detections]):
 
     def record(self, found: Detections) -> dict[str, object]:
         """Return `objects`: name, score, and box as xyxy pixels of the picture."""
-        boxes = found.boxes.tolist()
-        named = self.scored_names(found.labels, found.scores)
-        return {
-            "objects": [{**item, "box": [round(x, 2) for x in box]} for item, box in zip(named, boxes, strict=True)]
-        }
+        return {"objects": object_records(found, self.class_names)}
 
 
 class ClassifierPredictor(Predictor[Classification]):
@@ -159,7 +149,7 @@ class ClassifierPredictor(Predictor[Classification]):
 
     def record(self, found: Classification) -> dict[str, object]:
         """Return `classes`: name and score, best first."""
-        return {"classes": self.scored_names(found.labels, found.scores)}
+        return {"classes": scored_names(found.labels, found.scores, self.class_names)}
 
 
 class SegmenterPredictor(Predictor[Segmentation]):
@@ -210,14 +200,31 @@ class SegmenterPredictor(Predictor[Segmentation]):
 
     def record(self, found: Segmentation) -> dict[str, object]:
         """Return `classes`: the share of the pixels of each class that occurs, the largest first."""
-        counts = np.bincount(found.classes.ravel(), minlength=256)
-        order = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label] and label != IGNORED]
-        total = found.classes.size
-        return {
-            "classes": [
-                {"name": self.class_names[label], "share": round(int(counts[label]) / total, 4)} for label in order
-            ]
-        }
+        return {"classes": class_shares(found.classes, self.class_names)}
+
+
+def scored_names(
+    labels: NDArray[np.int64], scores: NDArray[np.float32], class_names: Sequence[str]
+) -> list[dict[str, object]]:
+    """Return the name and the rounded score of each label, as plain values."""
+    return [
+        {"name": class_names[label] if class_names else str(label), "score": round(score, 4)}
+        for label, score in zip(labels.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def object_records(found: Detections, class_names: Sequence[str]) -> list[dict[str, object]]:
+    """Return name, score, and box as xyxy pixels of the picture, of each object as plain values."""
+    named = scored_names(found.labels, found.scores, class_names)
+    boxes = [[round(x, 2) for x in box] for box in found.boxes.tolist()]
+    return [{**item, "box": box} for item, box in zip(named, boxes, strict=True)]
+
+
+def class_shares(classes: NDArray[np.uint8], class_names: Sequence[str]) -> list[dict[str, object]]:
+    """Return name and share of the pixels of each class in a map, the largest first, as plain values."""
+    counts = np.bincount(classes.ravel(), minlength=256)
+    order = [label for label in np.argsort(-counts, kind="stable").tolist() if counts[label] and label != IGNORED]
+    return [{"name": class_names[label], "share": round(int(counts[label]) / classes.size, 4)} for label in order]
 
 
 def restore_segmentations(

@@ -28,3 +28,10 @@ class Segmentation(NamedTuple):
 
     classes: NDArray[np.uint8]  # (H, W) of the original image, 0..K-1, or 255 where no class scores enough
     scores: NDArray[np.float32] | None  # (H, W) probability of that class; None where the model file has none
+
+
+class MultiTaskPrediction(NamedTuple):
+    """Objects and classes of one image."""
+
+    detections: Detections
+    segmentation: Segmentation

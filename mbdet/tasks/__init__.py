@@ -4,6 +4,7 @@ from mbdet.tasks.base import Task
 from mbdet.tasks.callbacks import EMA, History
 from mbdet.tasks.classification import ClassificationTask
 from mbdet.tasks.detection import DetectionTask
+from mbdet.tasks.multitask import MultiTaskTask
 from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, PolynomialDecay, Schedule
 from mbdet.tasks.segmentation import SegmentationTask
 
@@ -14,6 +15,7 @@ __all__ = [
     "DetectionTask",
     "ExponentialDecay",
     "History",
+    "MultiTaskTask",
     "PolynomialDecay",
     "Schedule",
     "SegmentationTask",

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mbdet.cli import main
 from mbdet.commands.train import choose_run_dir
+from mbdet.data.mask_layouts import VOC_CLASSES
 from mbdet.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -30,13 +31,15 @@ def data_for(
 
     def choose(module: str, options: dict[str, Any]) -> list[str]:
         match module:
-            case "ShapesDataModule" | "ShapesSegmentationDataModule":
+            case "ShapesDataModule" | "ShapesSegmentationDataModule" | "ShapesMultiTaskDataModule":
                 return [f"--data.root={shapes}", "--data.num_train=8", "--data.num_val=5"]
             case "CocoDataModule" | "CocoSegmentationDataModule":
                 return [f"--data.root={coco80}"]
             case "VocDataModule":
                 root = voc(tmp_path / "voc", options["class_names"])
                 return [f"--data.root={root}", "--data.train_split=train", "--data.val_split=val"]
+            case "VocMultiTaskDataModule":
+                return [f"--data.root={voc(tmp_path / 'voc', list(VOC_CLASSES[1:]))}"]
             case "VocSegmentationDataModule":
                 return [
                     f"--data.root={shapes / 'VOC'}",

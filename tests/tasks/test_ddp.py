@@ -39,3 +39,16 @@ def test_two_processes_segment_like_one(shapes: Path, tmp_path: Path) -> None:
     assert two == one
     assert 0.2 < one["mIoU"] < 0.8
     assert sum(figures["pixels"] for figures in one["per_class"].values()) > 5 * 100 * 100
+
+
+def test_two_processes_train_both_heads(shapes: Path, tmp_path: Path) -> None:
+    one, two = (figures_of("ddp_multitask_script.py", shapes, devices, tmp_path) for devices in (1, 2))
+    assert (one["steps"], two["steps"]) == (4, 2)  # 8 images with boxes, 2 per process and step
+    # Nothing was learnt, at a rate of 0, but the statistics of batch norms, so the pixels of all images count once.
+    pixels = [sum(of["pixels"] for of in figures["per_class"].values() if of["pixels"]) for figures in (one, two)]
+    assert pixels[0] == pixels[1] > 5 * 100 * 100
+    assert sum(of["objects"] or 0 for of in two["per_class"].values()) == sum(
+        of["objects"] or 0 for of in one["per_class"].values()
+    )
+    for figures in (one, two):
+        assert figures["val_loss"] == pytest.approx(figures["val_loss_detection"] + figures["val_loss_segmentation"])
