@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "draw what a model finds in pictures",
     "weights": "list published weights, show and convert weight files",
     "cost": "count parameters, multiply-adds, memory and bytes of a model",
+    "benchmark": "time models side by side",
 }
 
 
