@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mbdet.errors import InputError
-from mbdet.models import Network
-from mbdet.predictor import PREDICTORS
+from mbdet.models import MultiTask, Network
+from mbdet.predictor import PREDICTORS, number_classes
 from mbdet.runtime.predictor import Predictor
 from mbdet.weights import load_weights
 from mbdet.weights.files import read_checkpoint
@@ -63,11 +63,16 @@ def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
         options.add_class_arguments(make, skip={"network", *_APART}, instantiate=False)
         known = {name: value for name, value in described.items() if name in inspect.signature(make).parameters}
         built = options.instantiate_classes(options.parse_object(known))
-    except (ArgumentError, ValueError) as error:
+    # What constructors raise of arguments that make no sense to them.
+    except (ArgumentError, ValueError, TypeError, LookupError, RuntimeError) as error:
         raise InputError(f"{path}: its network cannot be built: {' '.join(str(error).split())}") from error
     load_weights(network, path)
     stored, arguments = checkpoint_names(path), inspect.signature(make).parameters
-    options_of: dict[str, Any] = {option: stored.get(option, ()) for option in NAMES if option in arguments}
+    options_of: dict[str, Any] = {
+        option: stored.get(option) or number_classes(classes_of(network, option))
+        for option in NAMES
+        if option in arguments
+    }
     return make(network, **options_of, device=device, **built.as_dict())
 
 
@@ -128,6 +133,11 @@ def _check_description(path: Path, option: str, value: object, leaves: Sequence[
         if not _takes_text(leaves):
             raise InputError(
                 f"{path}: its network cannot be built: {option} is text where its type has none: {value!r}"
+            )
+        if ":" in value:
+            raise InputError(
+                f"{path}: its network cannot be built: {option} is {value!r}, a place to read from (timm's hf-hub: and"
+                " local-dir:); give its config too, if you trust it: CONFIG --weights FILE"
             )
     elif isinstance(value, Mapping) and "class_path" in value:
         kind = _trusted_class(path, option, value["class_path"])
@@ -199,3 +209,10 @@ def _without_downloads(value: object) -> Any:
             for name, inner in value.items()
         }
     return [_without_downloads(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def classes_of(network: Network, option: str) -> int:
+    """Return how many names an option of `NAMES` has."""
+    if isinstance(network, MultiTask) and option == "segment_names":
+        return network.segmenter.num_classes
+    return network.num_classes

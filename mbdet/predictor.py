@@ -130,7 +130,8 @@ class TorchSegmenter(SegmenterPredictor):
         """
         total = images.new_zeros((), dtype=torch.float32)
         for scale in self.test_scales:
-            size = [max(1, round(side * scale)) for side in images.shape[2:]]
+            # Google's scale_dimension: 513 becomes 257 and 769, which the corners of their maps fit.
+            size = [max(1, int((side - 1) * scale + 1)) for side in images.shape[2:]]
             resized = images if scale == 1 else F.interpolate(images.float(), size, mode="bilinear", antialias=True)
             for mirrored in (False, True)[: 1 + self.test_flip]:
                 output = self.network(resized.flip(3) if mirrored else resized)
@@ -262,3 +263,8 @@ def to_segmentations(probabilities: Tensor, sizes: NDArray[np.int64], resizing: 
     """
     scores, classes = probabilities.max(1)
     return restore_segmentations(classes.to(torch.uint8).cpu().numpy(), scores.cpu().numpy(), sizes, resizing)
+
+
+def number_classes(num_classes: int) -> tuple[str, ...]:
+    """Return names for classes that have none."""
+    return tuple(f"class {label}" for label in range(num_classes))

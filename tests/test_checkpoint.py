@@ -47,6 +47,10 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ('{"class_path": "evilmod\\u002eB"}', "network.backbone is text where its type has none"),
         ('{"class_path": "evilmod\\u002eB", "init_args": {}}', "network.backbone is text where its type has none"),
         ("evil.yaml", "network.backbone is text where its type has none"),
+        (
+            {"class_path": "mbdet.backbones.TimmBackbone", "init_args": {"name": "local-dir:/somewhere"}},
+            "name is 'local-dir:/somewhere', a place to read from",
+        ),
     ],
 )
 def test_a_module_that_nobody_imported_is_not_imported(tmp_path: Path, backbone: object, message: str) -> None:
@@ -215,6 +219,7 @@ def test_a_multitask_network_is_built_with_both_lists_of_names(tmp_path: Path) -
         ({"class_path": "evilmod.B"}, r"needs evilmod\.B; import evilmod first if you trust it"),
         ("evilmod.B", "network.detector is text where its type has none"),
         ("os.system", "network.detector is text where its type has none"),
+        ({"class_path": "mbdet.models.Detector"}, "its network cannot be built: .* abstract"),
         (
             {"class_path": "mbdet.models.SSDLite", "init_args": {"anchors": "evil.yaml"}},
             "anchors is text where its type",

@@ -46,6 +46,7 @@ def build(cli: ConfigCLI, weights: str) -> Reference:
     """
     pl.seed_everything(cli.config.seed_everything, verbose=False)
     data = cli.datamodule
+    data.prepare_data()
     data.setup("fit")
     if isinstance(data, DetectionDataModule):
         return DetectionReference(data, weights)

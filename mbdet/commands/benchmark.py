@@ -46,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
     networks = [ConfigCLI(config).task.network for config in options.configs]
     devices = [settle(network, options.device) for network in networks]
     inputs = [
-        torch.randint(256, (options.batch, 3, *network.input_size), dtype=torch.uint8, device=device)
+        torch.randint(256, (options.batch, 3, *network.input_size), dtype=torch.uint8, device=device).contiguous(
+            memory_format=torch.channels_last  # as data modules and predictors give them
+        )
         for network, device in zip(networks, devices, strict=True)
     ]
     seconds = measure(networks, inputs, options.rounds)

@@ -14,7 +14,7 @@ from mbdet.commands import take_config
 from mbdet.config import ConfigCLI
 from mbdet.cost import NetworkCost, analyse
 from mbdet.errors import InputError
-from mbdet.models import Detector
+from mbdet.models import Detector, MultiTask, Segmenter
 from mbdet.report.cost_plot import Mark, plot_published
 from mbdet.report.costs import layer_table, operator_table, overview_table, pair_table, summary_table
 from mbdet.runtime.files import write_atomically
@@ -56,6 +56,8 @@ def main(argv: Sequence[str]) -> None:
         network, cost = measure(config, overrides)
         show(console, f"{config.stem}: {type(network).__name__}", cost, options.layers)
         if options.plot is not None:
+            if isinstance(network, Segmenter | MultiTask):
+                raise InputError(f"--plot: there are no published figures to draw a {network.kind} among; leave it out")
             panel: Literal["ImageNet", "COCO"] = "COCO" if isinstance(network, Detector) else "ImageNet"
             plot_published(Mark(config.stem, cost.madds, panel), options.plot)
             print(f"picture: {options.plot}")

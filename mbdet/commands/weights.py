@@ -93,12 +93,13 @@ def convert_weights(source: str, output: Path, config: str | None) -> None:
 
         network = ConfigCLI(Path(config)).task.network
         load_weights(network, source)
-        bn_eps = next(iter(bn_eps_of(network.backbone)), None)
+        bn_eps, heads = next(iter(bn_eps_of(network.backbone)), None), head_bn_eps_of(network)
         weights = replace(
             weights,
             padding=next(iter(paddings_of(network)), None),
-            bn_eps=bn_eps,
-            head_bn_eps=next(iter(head_bn_eps_of(network) - {bn_eps}), None),
+            # Two heads of a multitask network may differ; then there is nothing to say in one number.
+            bn_eps=bn_eps if len(heads) < 2 else None,
+            head_bn_eps=next(iter(heads - {bn_eps}), None) if len(heads) < 2 else None,
             hidden_act=hidden_act_of(network),
         )
         left_out = []

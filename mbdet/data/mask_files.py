@@ -121,7 +121,8 @@ class MaskFiles(SegmentationDataset):
         if values == {0, IGNORED} and len(self.class_names) > 1:
             raise InputError(
                 f"{self.mask_file(0)}: this mask and others know the values 0 and 255 alone, and 255 does not count;"
-                " where white is a class, save it as 1 instead of 255, else list 255 as ignored"
+                " where white is a class, save it as 1 instead of 255; where it is not, list 255 in a plain"
+                " folder's data.ignore"
             )
 
 

@@ -21,6 +21,7 @@ from mbdet.data.segmentation_transforms import (
 from mbdet.errors import InputError
 from mbdet.metrics.segmentation import SegmentationEvaluator
 from mbdet.runtime.image import Resizing
+from mbdet.runtime.types import IGNORED
 from mbdet.types import SegmentationBatch
 
 
@@ -132,4 +133,8 @@ def check_names(class_names: Sequence[str]) -> tuple[str, ...]:
     names = tuple(class_names)
     if not names or len(set(names)) < len(names):
         raise InputError(f"data: class_names {', '.join(names) or 'is empty'}; give each class a name of its own")
+    if len(names) > IGNORED:
+        raise InputError(
+            f"data: class_names has {len(names)} names; masks have room for {IGNORED}, as 255 does not count"
+        )
     return names

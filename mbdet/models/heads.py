@@ -7,7 +7,8 @@ from mbdet.backbones.blocks import ConvConfig, depthwise
 
 def rows_by_anchor(x: Tensor, num_outputs: int) -> Tensor:
     """Turn (B, num_anchors * num_outputs, h, w) into (B, h * w * num_anchors, num_outputs), in the anchors' order."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, num_outputs)
+    batch, channels, height, width = x.shape  # spelt out, as -1 is ambiguous in a batch of no images
+    return x.permute(0, 2, 3, 1).reshape(batch, height * width * channels // num_outputs, num_outputs)
 
 
 class ConvPredictor(nn.Module):

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mbdet.backbones.base import Backbone
 from mbdet.models.network import Network
+from mbdet.runtime.types import IGNORED
 from mbdet.types import SegmenterOutput
 
 
@@ -69,10 +70,15 @@ def check_segmenter(backbone: Backbone, num_classes: int, input_size: tuple[int,
         taps: Names of maps of the backbone.
 
     Raises:
-        ValueError: If a tap is not a map of the backbone, or a number is less than 1.
+        ValueError: If a tap is not a map of the backbone, a number is less than 1, or there are more than 255
+            classes.
     """
     unknown = [tap for tap in taps if tap is not None and tap not in backbone.specs]
     if unknown:
         raise ValueError(f"{unknown} are not maps of the backbone; it gives {list(backbone.specs)}")
     if num_classes < 1 or min(input_size) < 1:
         raise ValueError(f"num_classes {num_classes}, input_size {tuple(input_size)}: give 1 or more of each")
+    if num_classes > IGNORED:
+        raise ValueError(
+            f"num_classes {num_classes}: maps of classes have 8 bits and 255 does not count; give 255 at most"
+        )

@@ -105,7 +105,10 @@ class SegmentationLoss(nn.Module):
     def _hard(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Mark the pixels whose loss is as high as the threshold says, or among the highest."""
         assert self.hard_probability is not None
-        least = max(1, int(self.hard_fraction * int(counts.sum())))
-        floor = losses.flatten().topk(min(least, losses.numel())).values[-1:]
-        threshold = -torch.log(losses.new_tensor([self.hard_probability]))
-        return losses >= torch.minimum(floor, threshold)
+        if not losses.numel():
+            return counts
+        ordered = losses.flatten().sort(descending=True).values
+        # A tensor as the index, so that nothing waits for the device.
+        last = (self.hard_fraction * counts.sum()).long().clamp(1, losses.numel()) - 1
+        threshold = -torch.log(losses.new_tensor(self.hard_probability))
+        return losses >= torch.minimum(ordered[last], threshold)

@@ -21,7 +21,7 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
 
     Args:
         rows: One per epoch, in order. The keys are epoch (the row's number where it is missing), the figures of
-            `MERITS`, lr, and whatever ends in "loss"; others are ignored. Any may be missing or NaN in any
+            `MERITS`, lr, and every loss; others are ignored. Any may be missing or NaN in any
             row; a panel for which there is no value is left out.
         path: Where to write; the suffix, such as .png or .svg, is the format.
 
@@ -32,7 +32,7 @@ def plot_history(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    losses = dict.fromkeys(key for row in rows for key in row if key.endswith("loss"))  # each once, in order
+    losses = dict.fromkeys(key for row in rows for key in row if "_loss" in key or key == "loss")  # each once, in order
     panels = {"loss": list(losses), **MERITS, "learning rate": ["lr"]}
     curves = {title: {key: _points(rows, key) for key in keys} for title, keys in panels.items()}
     curves = {title: {key: points for key, points in panel.items() if points} for title, panel in curves.items()}

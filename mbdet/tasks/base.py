@@ -18,6 +18,7 @@ from mbdet.errors import InputError
 from mbdet.export.base import Export
 from mbdet.metrics.base import Evaluator, Metrics
 from mbdet.models import Network
+from mbdet.predictor import number_classes
 from mbdet.runtime.predictor import Predictor
 from mbdet.tasks.schedule import CosineDecay, Schedule, TrainingLength
 from mbdet.weights import load_backbone_weights, load_weights
@@ -147,6 +148,11 @@ class Task(pl.LightningModule, ABC):
 
     def check_heads(self, data: Any) -> None:
         """Compare the network's classes with those of the data, for `check_data`."""
+        if hasattr(data, "segment_names"):
+            raise InputError(
+                f"data: a {type(data).__name__} is for a multitask network; give mbdet.tasks.MultiTaskTask, or data"
+                " of one task"
+            )
         self.check_classes(self.network.num_classes, self.class_names, data.class_names)
 
     def check_predictor(self, predictor: Predictor[Any], data: Any) -> None:
@@ -290,11 +296,6 @@ class Task(pl.LightningModule, ABC):
         # Made without a config, the task was given modules and functions, which no checkpoint should hold.
         options = checkpoint.get("hyper_parameters", {})
         checkpoint["hyper_parameters"] = {name: value for name, value in options.items() if _is_plain(value)}
-
-
-def number_classes(num_classes: int) -> tuple[str, ...]:
-    """Return names for classes that have none."""
-    return tuple(f"class {label}" for label in range(num_classes))
 
 
 def _is_plain(value: object) -> bool:

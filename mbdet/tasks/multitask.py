@@ -18,11 +18,11 @@ from mbdet.metrics.multitask import Evidence
 from mbdet.metrics.segmentation import Confusion, confusion_matrix
 from mbdet.models import MultiTask
 from mbdet.ops import Postprocess, SegmentationLoss, SSDLoss
-from mbdet.predictor import TorchMultiTask, to_detections, to_segmentations
+from mbdet.predictor import TorchMultiTask, number_classes, to_detections, to_segmentations
 from mbdet.runtime.multitask import MultiTaskPredictor, draw_both
 from mbdet.runtime.predictor import Predictor
 from mbdet.runtime.types import MultiTaskPrediction
-from mbdet.tasks.base import Task, number_classes
+from mbdet.tasks.base import Task
 from mbdet.tasks.detection import DetectionTask
 from mbdet.tasks.schedule import Schedule
 from mbdet.tasks.segmentation import SegmentationTask
@@ -180,7 +180,8 @@ class MultiTaskTask(Task):
             InputError: If the detector is given one image, of which batch norm can learn nothing on the smallest maps.
         """
         losses: dict[str, Tensor] = {}
-        for part in parts_of(batch):
+        parts = parts_of(batch)
+        for part in parts:
             size = len(part.images)
             if size == 1 and not isinstance(part, SegmentationBatch):
                 raise InputError(
@@ -192,7 +193,7 @@ class MultiTaskTask(Task):
                 self.log(f"train_loss_{name}", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
             losses |= found
         total = self.weigh(losses)
-        self.log_loss(total, size)
+        self.log_loss(total, sum(len(part.images) for part in parts))
         return total
 
     def outputs(self, batch: Batch) -> tuple[DetectorOutput | None, SegmenterOutput | None]:

@@ -17,6 +17,7 @@ from mbdet.ops import SegmentationLoss
 from mbdet.predictor import TorchSegmenter, to_segmentations
 from mbdet.runtime.draw_maps import draw_map
 from mbdet.runtime.image import Resizing
+from mbdet.runtime.predictor import Predictor
 from mbdet.runtime.types import Segmentation
 from mbdet.tasks.base import Task
 from mbdet.tasks.schedule import PolynomialDecay, Schedule
@@ -88,9 +89,20 @@ class SegmentationTask(Task):
     def check_data(self, data: Any) -> None:
         """See `Task.check_data`; the way to the network input must be the same too."""
         super().check_data(data)
-        if data.resizing != self.resizing:
+        resizing = getattr(data, "resizing", "stretch")  # which data modules of others need not name
+        if resizing != self.resizing:
+            raise InputError(f"data.resizing is {resizing}, but model.resizing is {self.resizing}; give both the same")
+
+    def check_predictor(self, predictor: Predictor[Any], data: Any) -> None:
+        """See `Task.check_predictor`.
+
+        Raises:
+            InputError: Also if the task is to test several scales or mirror images, which no exported file does.
+        """
+        super().check_predictor(predictor, data)
+        if self.test_scales != (1.0,) or self.test_flip:
             raise InputError(
-                f"data.resizing is {data.resizing}, but model.resizing is {self.resizing}; give both the same"
+                "an exported file tests each image once; leave out test_scales and test_flip, or evaluate a checkpoint"
             )
 
     def evidence(self, batch: SegmentationBatch, found: Sequence[Segmentation]) -> list[Confusion]:

@@ -12,6 +12,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from mbdet.backbones import MobileNetV2, MobileNetV3
 from mbdet.cli import main
+from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.models import LRASPP, Classifier, SSDLite
 from mbdet.models.classifier import HiddenAct
@@ -191,3 +192,13 @@ def test_a_segmenter_is_converted_with_both_constants(tmp_path: Path) -> None:
     load_weights(LRASPP(MobileNetV3(), 21, **head), output)
     with pytest.raises(InputError, match=r"need bn_eps: 1e-05 in the heads, the network has 0\.001"):
         load_weights(LRASPP(MobileNetV3(), 21, bn_eps=1e-3, **head), output)
+
+
+def test_weights_of_two_heads_with_constants_of_their_own(tmp_path: Path) -> None:
+    """SSDLite's default is 1e-3 and LR-ASPP's 1e-5."""
+    config = str(Path(CONFIG).with_name("multitask_v2_voc.yaml"))
+    network = ConfigCLI(Path(config)).task.network
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    output = tmp_path / "out.safetensors"
+    assert main(["weights", "convert", str(tmp_path / "w.pth"), str(output), "--config", config]) == 0
+    load_weights(network, output)

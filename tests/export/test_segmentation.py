@@ -1,6 +1,7 @@
 """Segmenters as ONNX files: the classes of the network at any batch, nothing that is not needed, and true checks."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,9 @@ class Plain(Segmenter):
         with torch.no_grad():
             self.conv.weight.mul_(0.005)
             self.conv.bias.copy_(torch.tensor([5.0, 0, 0, 0]))  # type: ignore[union-attr]
+
+    def from_features(self, features: dict[str, Tensor], size: Sequence[int]) -> SegmenterOutput:
+        raise NotImplementedError("it has no backbone")
 
     def forward(self, images: Tensor) -> SegmenterOutput:
         return SegmenterOutput(self.conv(images.float()), None)

@@ -66,6 +66,15 @@ def test_one_prediction_per_anchor(name: str, padding: str) -> None:
 
 
 @each_detector
+def test_no_images_give_no_predictions(name: str) -> None:
+    """As an evaluation has them that skips unreadable images."""
+    detector = build(name).eval()
+    output = detector(torch.zeros(0, 3, *detector.input_size))
+    assert output.box_deltas.shape == (0, len(detector.anchors), 4)
+    assert output.class_logits.shape == (0, len(detector.anchors), 4)
+
+
+@each_detector
 def test_images_of_another_size_are_refused(name: str) -> None:
     detector = build(name)
     for size in [(96, 64), (64, 95), (32, 96)]:

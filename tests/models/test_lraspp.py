@@ -1,13 +1,18 @@
 """LR-ASPP against the published counts, and its gate by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from mbdet.backbones import MobileNetV3
 from mbdet.cost import count_madds, count_parameters
 from mbdet.models import LRASPP
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 # V3 paper, table 7, rows 7, 8 and 11, and table 8, where half the resolution is too. They print the same parameters,
@@ -108,3 +113,13 @@ def test_logits_by_hand(pool_size: tuple[int, int] | None, window: tuple[int, in
     logits = F.conv2d(grow(x, (10, 14)), network.high_classifier.weight, network.high_classifier.bias)
     logits = logits + F.conv2d(low, network.low_classifier.weight, network.low_classifier.bias)
     torch.testing.assert_close(network(images).logits, grow(logits, (80, 112)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("lraspp_*.yaml")), ids=lambda path: path.stem)
+def test_the_gate_of_every_config_sees_the_whole_image(config: Path) -> None:
+    options = yaml.safe_load(config.read_text())["model"]["init_args"]["network"]["init_args"]
+    stride = options["backbone"]["init_args"].get("output_stride", 32)
+    windows, steps = options.get("pool_size", (49, 49)), options.get("pool_stride", (16, 20))
+    for side, window, step in zip(options["input_size"], windows or (), steps, strict=False):
+        cells = -(-side // stride)
+        assert cells <= window or (cells - window) % step == 0

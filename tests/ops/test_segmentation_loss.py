@@ -11,7 +11,12 @@ from mbdet.errors import InputError
 from mbdet.ops import SegmentationLoss
 from mbdet.types import SegmenterOutput
 
-smp_losses = pytest.importorskip("segmentation_models_pytorch.losses", reason="needs mbdet[losses]")
+
+@pytest.fixture(params=["LovaszLoss", "DiceLoss"])
+def library_loss(request: pytest.FixtureRequest) -> nn.Module:
+    losses = pytest.importorskip("segmentation_models_pytorch.losses", reason="needs mbdet[losses]")
+    loss: nn.Module = getattr(losses, request.param)(mode="multiclass", ignore_index=255)
+    return loss
 
 
 def random_case(seed: int = 0, num_classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,11 +69,9 @@ def test_only_hard_pixels_count(probability: float, fraction: float, kept: list[
     assert loss.item() == pytest.approx(-sum(map(math.log, kept)) / len(kept), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["LovaszLoss", "DiceLoss"])
-def test_a_librarys_loss_of_regions_is_added_and_knows_what_is_ignored(name: str) -> None:
+def test_a_librarys_loss_of_regions_is_added_and_knows_what_is_ignored(library_loss: nn.Module) -> None:
     logits, masks = random_case()
-    extra = getattr(smp_losses, name)(mode="multiclass", ignore_index=255)
-    loss = SegmentationLoss(extra=extra, extra_weight=0.5)
+    loss = SegmentationLoss(extra=library_loss, extra_weight=0.5)
     plain, both = SegmentationLoss()(SegmenterOutput(logits, None), masks), loss(SegmenterOutput(logits, None), masks)
     assert 0.05 < both - plain < 0.5
     both.backward()
@@ -79,11 +82,16 @@ def test_a_librarys_loss_of_regions_is_added_and_knows_what_is_ignored(name: str
     assert logits.grad[~ignored].all()
 
 
-@pytest.mark.parametrize("extra", [None, smp_losses.LovaszLoss("multiclass", ignore_index=255)])
-@pytest.mark.parametrize("options", [{}, {"hard_probability": 0.7}, {"class_weights": [0.0, 1, 1, 1]}])
-def test_nothing_that_counts_costs_nothing(options: dict[str, float], extra: nn.Module | None) -> None:
+def test_nothing_that_counts_costs_nothing_of_a_librarys_loss(library_loss: nn.Module) -> None:
     logits, masks = random_case()
-    loss = SegmentationLoss(**options, extra=extra)(SegmenterOutput(logits, None), torch.full_like(masks, 255))
+    loss = SegmentationLoss(extra=library_loss)(SegmenterOutput(logits, None), torch.full_like(masks, 255))
+    assert loss.item() == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"hard_probability": 0.7}, {"class_weights": [0.0, 1, 1, 1]}])
+def test_nothing_that_counts_costs_nothing(options: dict[str, float]) -> None:
+    logits, masks = random_case()
+    loss = SegmentationLoss(**options)(SegmenterOutput(logits, None), torch.full_like(masks, 255))
     assert loss.item() == 0
     loss.backward()
     assert logits.grad is not None
@@ -115,3 +123,9 @@ def test_numbers_out_of_range(options: dict[str, object]) -> None:
 def test_weights_of_another_number_of_classes() -> None:
     with pytest.raises(InputError, match="has 2 numbers, but the network has 3 classes"):
         SegmentationLoss([1.0, 2.0]).check_classes(3)
+
+
+@pytest.mark.parametrize("options", [{}, {"hard_probability": 0.7}])
+def test_a_batch_of_no_images_costs_nothing(options: dict[str, float]) -> None:
+    logits, masks = random_case()
+    assert SegmentationLoss(**options)(SegmenterOutput(logits[:0], None), masks[:0]).item() == 0

@@ -47,8 +47,11 @@ if __name__ == "__main__":
         enable_checkpointing=False,
         num_sanity_val_steps=0,
     )
+    trainer.validate(task, data, verbose=False)  # before batch norms learn, which they do of each process's own images
+    assert task.metrics is not None
+    untrained = task.metrics.to_json()
     trainer.fit(task, data)
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero:
-        assert task.metrics is not None
-        output.write_text(json.dumps({"steps": trainer.global_step, **figures, **task.metrics.to_json()}))
+        content = {"steps": trainer.global_step, "untrained": untrained, **figures, **task.metrics.to_json()}
+        output.write_text(json.dumps(content))

@@ -50,5 +50,7 @@ def test_two_processes_train_both_heads(shapes: Path, tmp_path: Path) -> None:
     assert sum(of["objects"] or 0 for of in two["per_class"].values()) == sum(
         of["objects"] or 0 for of in one["per_class"].values()
     )
+    for name in ("AP", "AR100", "mIoU", "pixel_accuracy", "fwIoU"):
+        assert two["untrained"][name] == pytest.approx(one["untrained"][name], abs=1e-4)
     for figures in (one, two):
         assert figures["val_loss"] == pytest.approx(figures["val_loss_detection"] + figures["val_loss_segmentation"])

@@ -11,6 +11,7 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from mbdet.backbones import MobileNetV2
+from mbdet.config import ConfigCLI
 from mbdet.data import FolderSegmentationDataModule, SegmentationAugmentation
 from mbdet.errors import InputError
 from mbdet.models import LRASPP, DeepLabV3
@@ -174,3 +175,29 @@ def test_another_number_of_classes_is_refused(blobs: Path, tmp_path: Path) -> No
 def test_scales_out_of_range(scales: list[float]) -> None:
     with pytest.raises(InputError, match="give one or more numbers above 0"):
         task(test_scales=scales).predictor("cpu")
+
+
+def test_losses_and_scales_of_a_config(blobs: Path) -> None:
+    pytest.importorskip("segmentation_models_pytorch", reason="needs mbdet[losses]")
+    overrides = [
+        "--model.loss.hard_probability=0.7",
+        "--model.loss.class_weights=[1,2,3]",
+        "--model.loss.extra=segmentation_models_pytorch.losses.LovaszLoss",
+        "--model.loss.extra.mode=multiclass",
+        "--model.loss.extra.ignore_index=255",
+        "--model.test_scales=[0.75,1.0]",
+        "--model.test_flip=true",
+        "--model.network.num_classes=3",
+    ]
+    built = ConfigCLI(Path(__file__).parents[2] / "configs" / "lraspp_v3_small_camvid.yaml", overrides).task
+    assert isinstance(built, SegmentationTask)
+    assert type(built.loss.extra).__name__ == "LovaszLoss"
+    assert built.loss.hard_probability == 0.7
+    assert built.loss.class_weights is not None
+    assert built.loss.class_weights.tolist() == [1, 2, 3]
+    predictor = built.predictor("cpu")
+    assert (predictor.test_scales, predictor.test_flip) == ((0.75, 1.0), True)
+    data = data_of(blobs)
+    data.setup("validate")
+    with pytest.raises(InputError, match="an exported file tests each image once"):
+        built.check_predictor(task(class_names=NAMES).predictor("cpu"), data)
