@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mbdet.checkpoint import check_same_network, checkpoint_class_names
+from mbdet.checkpoint import check_same_network, checkpoint_names
 from mbdet.errors import InputError
 from mbdet.weights.files import read_tensors
 from mbdet.weights.published import resolve
@@ -23,7 +23,7 @@ def test_without_tensorflow_the_cure_is_named(monkeypatch: pytest.MonkeyPatch, t
 def test_a_prefix_is_no_checkpoint_of_ours(tmp_path: Path) -> None:
     """Both are called .ckpt."""
     (tmp_path / "model.ckpt.index").touch()
-    assert checkpoint_class_names(tmp_path / "model.ckpt") is None
+    assert checkpoint_names(tmp_path / "model.ckpt") == {}
     check_same_network(tmp_path / "model.ckpt", {"class_path": "any"})
 
 
