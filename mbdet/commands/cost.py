@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     options, overrides = parser.parse_known_args(rest)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # which seed it took is of no interest here
 
-    console = Console(width=None if Console().is_terminal else 100)
+    console = Console(width=None if Console().is_terminal else 120)
     if options.all is not None and config is None and not (options.layers or options.plot):
         costs = [(path, measure(path, overrides)[1]) for path in configs_in(options.all)]
         console.print(overview_table([(path.stem, cost) for path, cost in costs]))

@@ -39,10 +39,10 @@ def main(argv: Sequence[str]) -> None:
     if output.suffix != ".onnx":
         raise InputError(f"{output}: an ONNX file is called something.onnx")
     cli = ConfigCLI(options.config, overrides)
-    predictor = cli.predictor(options.weights, device="cpu")  # before the export, which may state its names
-    export = cli.task.export()
-    if options.probabilities and "probabilities" not in export.outputs:
+    if options.probabilities and "probabilities" not in cli.task.export().outputs:
         raise InputError(f"--probabilities: a {cli.task.network.kind} gives none; leave it out")
+    predictor = cli.predictor(options.weights, device="cpu")
+    export = cli.task.export()  # only now, as it may state names that came with the weights
     images = comparison_images(options.images, predictor.prepare, predictor.input_size)
     parity = export_onnx(export, predictor.class_names, output, images, options.probabilities)
     print(
