@@ -45,7 +45,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves
     """
 
     def __init__(self, weights: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's base has no types
         self.layers: list[LayerCost] = []
         self.pairs: list[tuple[int, int]] = []
         self.batch_norms: list[tuple[str, int]] = []

@@ -1,6 +1,7 @@
 """What the file of a detector computes: decoded detections."""
 
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ from mbdet.errors import InputError
 from mbdet.export.base import SCORE_TOLERANCE, Export, Pair, difference
 from mbdet.models import Detector
 from mbdet.ops import Postprocess
-from mbdet.types import PaddedDetections
 
 # Largest difference between file and network that rounding explains, in pixels.
 BOX_TOLERANCE = 0.05
@@ -73,11 +73,7 @@ def compare_detections(pairs: Iterable[Pair], score_threshold: float) -> Detecti
     """
     box, score, count = 0.0, 0.0, 0
     for _, expected, actual in pairs:
-        parity = _compare_image(
-            PaddedDetections(*(expected[name] for name in PaddedDetections._fields)),  # type: ignore[arg-type]
-            PaddedDetections(*(actual[name] for name in PaddedDetections._fields)),  # type: ignore[arg-type]
-            score_threshold,
-        )
+        parity = _compare_image(SimpleNamespace(**expected), SimpleNamespace(**actual), score_threshold)
         box, score, count = max(box, parity.box), max(score, parity.score), count + parity.detections
     if count == 0:
         raise InputError(
@@ -88,7 +84,7 @@ def compare_detections(pairs: Iterable[Pair], score_threshold: float) -> Detecti
 
 
 def _compare_image(expected: Any, actual: Any, threshold: float) -> DetectionParity:
-    """Pair the detections of one image off, best first; both are `PaddedDetections` of numpy arrays."""
+    """Pair the detections of one image off, best first; both have the fields of `PaddedDetections`, as numpy arrays."""
     box, score, count = 0.0, 0.0, 0
     kept = expected.scores[: int(expected.counts)]
     floor = kept.min(initial=1.0 if len(kept) else threshold) + SCORE_TOLERANCE

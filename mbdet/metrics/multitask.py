@@ -27,27 +27,27 @@ class MultiTaskMetrics:
     headline: ClassVar[tuple[str, ...]] = ("AP_mIoU", "AP", "AP50", "AP75", "mIoU", "pixel_accuracy")
 
     @property
-    def AP_mIoU(self) -> float:  # noqa: N802
+    def AP_mIoU(self) -> float:  # noqa: N802 -- a figure's own name
         """The mean of AP and mIoU: one figure to tell by which checkpoint is the best."""
         return (self.AP + self.mIoU) / 2
 
     @property
-    def AP(self) -> float:  # noqa: N802
+    def AP(self) -> float:  # noqa: N802 -- a figure's own name
         """See `CocoMetrics`, as for the two that follow."""
         return self.detection.AP
 
     @property
-    def AP50(self) -> float:  # noqa: N802
+    def AP50(self) -> float:  # noqa: N802 -- a figure's own name
         """At IoU 0.50."""
         return self.detection.AP50
 
     @property
-    def AP75(self) -> float:  # noqa: N802
+    def AP75(self) -> float:  # noqa: N802 -- a figure's own name
         """At IoU 0.75."""
         return self.detection.AP75
 
     @property
-    def mIoU(self) -> float:  # noqa: N802
+    def mIoU(self) -> float:  # noqa: N802 -- a figure's own name
         """See `SegmentationMetrics`, as for the one that follows."""
         return self.segmentation.mIoU
 
