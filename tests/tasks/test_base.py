@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from quiet_trainer import trainer
 
 from mbdet.backbones import MobileNetV2
 from mbdet.data import ImageFolderDataModule
@@ -19,19 +20,6 @@ def make(lr: float = 0.1) -> ClassificationTask:
     network = Classifier(MobileNetV2(0.35), 3, (64, 64))
     schedule = ExponentialDecay(0.5, 1.0)
     return ClassificationTask(network, lambda parameters: torch.optim.SGD(parameters, lr=lr), schedule=schedule)
-
-
-def trainer(folder: Path, **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
 
 
 def data(root: Path, val_split: str = "val") -> ImageFolderDataModule:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quiet_trainer import trainer
 from torch import nn
 
 from mbdet.backbones import MobileNetV2
@@ -21,19 +21,6 @@ def task(num_classes: int = 2, **options: object) -> ClassificationTask:
     torch.manual_seed(0)
     network = Classifier(MobileNetV2(0.35, bn_momentum=0.5), num_classes, (32, 32), dropout=0.0)
     return ClassificationTask(network, lambda parameters: torch.optim.SGD(parameters, lr=0.1), **options)
-
-
-def trainer(folder: Path, **options: object) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
 
 
 def test_loss_by_hand() -> None:

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from quiet_trainer import trainer
 
 from mbdet.backbones import MobileNetV2
 from mbdet.data import (
@@ -52,19 +52,6 @@ def two_sets(shapes: Path) -> TwoSetsDataModule:
         VocSegmentationDataModule(
             str(shapes / "VOC"), SIZE, class_names=PIXELS, batch_size=4, num_workers=0, augmentation=None
         ),
-    )
-
-
-def trainer(folder: Path, **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        **options,
     )
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from quiet_trainer import trainer
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from mbdet.backbones import MobileNetV2
@@ -54,19 +54,6 @@ def task(num_classes: int = 3, **options: Any) -> SegmentationTask:
     torch.manual_seed(0)
     network = LRASPP(MobileNetV2(0.35, last_channels=None, bn_momentum=0.5), num_classes, SIZE, channels=16)
     return SegmentationTask(network, lambda parameters: torch.optim.AdamW(parameters, lr=0.01), **options)
-
-
-def trainer(folder: Path, **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        default_root_dir=folder,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
