@@ -40,10 +40,10 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
     if is_config != (weights is not None):
         cure = "give its weights too" if is_config else "it brings its own weights, so give no others"
         raise InputError(f"{path}: {cure}")
-    if path.suffix == ".onnx":
-        from mbdet.runtime.onnx import load_onnx
+    from mbdet.runtime.load import is_model_file, load_file
 
-        return load_onnx(path)
+    if is_model_file(path):
+        return load_file(path)
     if weights is None:
         from mbdet.checkpoint import load_checkpoint
 

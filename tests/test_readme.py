@@ -33,8 +33,10 @@ def overrides(command: str, arguments: list[str]) -> list[str]:
     if command == "benchmark":
         return ["--rounds=1"]
     if any("multitask" in argument for argument in arguments) and command != "predict":
-        # Scores that are worth comparing after so few steps.
-        return ["--model.network.detector.class_bias_init=0", *overrides(command, [])]
+        # After so few steps: scores that are worth comparing,
+        # and maps that show one class alone are verified by their probabilities.
+        extra = ["--probabilities"] if command == "export" else []
+        return ["--model.network.detector.class_bias_init=0", *extra, *overrides(command, [])]
     if any("classify" in argument for argument in arguments):
         return [
             *QUICK_CLASSES,

@@ -17,6 +17,7 @@ from mbdet.metrics.base import Metrics
 from mbdet.metrics.coco import evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
 from mbdet.runtime.files import check_writable, write_atomically
+from mbdet.runtime.load import is_model_file, load_file
 from mbdet.runtime.predictor import Predictor
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         epilog="Any value of the config can be overridden: --data.root DIR, --data.batch_size 8.",
         allow_abbrev=False,
     )
-    parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported ONNX file")
+    parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported file")
     parser.add_argument("--annotations", type=Path, help="COCO instances file that --results is scored against")
     parser.add_argument("--results", type=Path, help="COCO results file to score")
     parser.add_argument("--json", type=Path, help="write the figures here, and what was found in each image beside")
@@ -59,10 +60,8 @@ def evaluate_model(
     predictor: Predictor[Any]
     if output is not None:
         check_writable(output)
-    if weights.endswith(".onnx"):
-        from mbdet.runtime.onnx import load_onnx
-
-        predictor = load_onnx(Path(weights), device)
+    if is_model_file(weights):
+        predictor = load_file(Path(weights), device)
         if predictor.kind != cli.task.network.kind:
             raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
         cli.task.check_predictor(predictor, cli.datamodule)

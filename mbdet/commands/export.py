@@ -1,8 +1,9 @@
-"""Write a trained model as a file for the device."""
+"""Write a trained model as files for the device."""
 
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,59 +11,179 @@ from numpy.typing import NDArray
 from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
+from mbdet.export.base import Export, Form, Precision
+from mbdet.export.format import Format, Order, check_order, write_verified
+from mbdet.export.formats import NAMES, find_format
 from mbdet.runtime.image import image_files, read_image
+from mbdet.runtime.model_file import read_description
 
-_IMAGES = 8  # compared at most
+_COMPARED = 8  # images at most
+Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 def main(argv: Sequence[str]) -> None:
     """Export, verify, and say what was found."""
     parser = argparse.ArgumentParser(
         "mbdet export",
-        description="Write one self-contained file, from uint8 RGB images to boxes, scores and labels, to a map of"
-        " classes, or to the probabilities of the classes. It is compared with the checkpoint before it is kept.",
+        description="Write a file for the device, from RGB images to boxes, scores and labels, to a map of classes, or"
+        " to the probabilities of the classes. It is compared with the checkpoint before it is kept, and its"
+        " description stands beside it as FILE.json.",
         epilog="Any value of the config can be overridden: --model.postprocess.score_threshold 0.3.",
         allow_abbrev=False,
     )
     parser.add_argument("config", type=Path, help="a YAML file, see configs/")
     parser.add_argument("--weights", required=True, help="checkpoint, safetensors, or published npz or name")
-    parser.add_argument("--format", choices=["onnx"], default="onnx")
-    parser.add_argument("--output", type=Path, help="the file to write (default: the weights' name with the format's)")
-    parser.add_argument("--images", type=Path, help="pictures to compare on (default: drawn scenes)")
+    parser.add_argument("--format", choices=[*NAMES, "all"], default="onnx")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the file to write, for all formats without its suffix (default: the weights' name with the format's)",
+    )
+    parser.add_argument("--images", type=Path, help="pictures to compare on (default: of --calibration, or drawn)")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures such as the device will see, to learn the ranges of activations from; int8 needs them",
+    )
+    parser.add_argument(
+        "--calibration_images", type=int, default=128, help="how many of them, evenly spread (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--keep_float", nargs="+", default=[], metavar="LAYER", help="layers that int8 leaves as they are"
+    )
+    parser.add_argument(
+        "--nms",
+        action=argparse.BooleanOptionalAction,
+        help="whether non-maximum suppression is inside (default: where the format's runtimes have it)",
+    )
+    parser.add_argument("--dynamic_batch", action="store_true", help="take any number of images at once")
     parser.add_argument(
         "--probabilities", action="store_true", help="beside a map of classes, the probability of each at every pixel"
     )
     options, overrides = parser.parse_known_args(argv)
-    from mbdet.export.onnx import export_onnx
-
-    output: Path = options.output or Path(options.weights).with_suffix(".onnx")
-    if output.suffix != ".onnx":
-        raise InputError(f"{output}: an ONNX file is called something.onnx")
+    if options.calibration_images < 1:
+        raise InputError("--calibration_images is a number from 1 up")
+    if options.calibration is not None and options.precision != "int8":
+        raise InputError(f"--calibration: {options.precision} files have nothing to learn; give --precision int8")
+    if options.precision == "int8" and options.calibration is None:
+        raise InputError("int8 needs pictures to learn the ranges of activations from; give --calibration FOLDER")
+    names = NAMES if options.format == "all" else (options.format,)
+    if len(names) == 1:  # find out before the weights are read
+        output_path(options.output, options.weights, find_format(names[0]), options.precision, of_many=False)
     cli = ConfigCLI(options.config, overrides)
-    if options.probabilities and "probabilities" not in cli.task.export().outputs:
+    if (
+        options.probabilities
+        and "segment" not in cli.task.network.kind
+        and cli.task.network.kind != "multitask network"
+    ):
         raise InputError(f"--probabilities: a {cli.task.network.kind} gives none; leave it out")
     predictor = cli.predictor(options.weights, device="cpu")
     export = cli.task.export()  # only now, as it may state names that came with the weights
-    images = comparison_images(options.images, predictor.prepare, predictor.input_size)
-    parity = export_onnx(export, predictor.class_names, output, images, options.probabilities)
-    print(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB; agrees with {options.weights} on {parity}"
-        f" in {len(images)} images"
-    )
+    calibration = None
+    if options.calibration is not None:
+        calibration = spread_pictures(options.calibration, options.calibration_images, predictor.prepare)
+    images = comparison_images(options.images, calibration, predictor.prepare, predictor.input_size)
+
+    def order_for(target: Format) -> Order:
+        return Order(
+            export,
+            Form(target.nms if options.nms is None else options.nms, target.argmax, options.probabilities),
+            predictor.class_names,
+            options.precision,
+            options.dynamic_batch,
+            calibration,
+            options.keep_float,
+        )
+
+    failed: dict[str, InputError] = {}
+    for name in names:
+        try:
+            target = find_format(name)
+            order = order_for(target)
+            check_order(target, order)
+            path = output_path(options.output, options.weights, target, options.precision, len(names) > 1)
+            write(target, order, export, path, images, options.weights)
+        except InputError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = error
+            print(f"{name}: {error}")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(names)} formats could not be written: {', '.join(failed)}; see above")
+
+
+def write(
+    target: Format, order: Order, export: Export[Any], path: Path, images: NDArray[np.uint8], weights: str
+) -> None:
+    """Write one verified file and say what was found."""
+    parity = write_verified(target, order, export, path, images)
+    found = "could not be run here, so its numbers are unverified"
+    if parity is not None:
+        found = f"agrees with {weights} on {parity} in {len(images)} images"
+    print(f"{path}: {file_bytes(path) / 1e6:.1f} MB; {found}")
+
+
+def output_path(output: Path | None, weights: str, target: Format, precision: Precision, of_many: bool) -> Path:
+    """Return the name of the file to write.
+
+    Args:
+        output: As the user gave it, if so.
+        weights: Whose name it is made from otherwise.
+        target: The format.
+        precision: Part of a made name, unless it is the full one.
+        of_many: Whether `output` lacks the suffix, because there is to be a file of each format.
+
+    Raises:
+        InputError: If the user's name has another suffix.
+    """
+    if output is None:
+        stem = Path(weights).name.removesuffix(Path(weights).suffix)
+        return Path(weights).with_name(f"{stem}{'' if precision == 'fp32' else f'_{precision}'}{target.suffix}")
+    if of_many:
+        return output.with_name(f"{output.name}{target.suffix}")
+    if not output.name.endswith(target.suffix) or output.name == target.suffix:
+        raise InputError(f"{output}: an {target.name} file is called something{target.suffix}")
+    return output
+
+
+def file_bytes(path: Path) -> int:
+    """Return the bytes of a model file, which for some formats is a folder, or has a second file for the weights."""
+    return int(read_description(path)["bytes"])
+
+
+def spread_pictures(folder: Path, count: int, prepare: Prepare) -> NDArray[np.uint8]:
+    """Return (B, 3, H, W) pictures of a folder, evenly spread over the order of their names.
+
+    Args:
+        folder: Of the pictures.
+        count: How many at most.
+        prepare: Brings one to the network's size.
+
+    Raises:
+        InputError: If there is no picture.
+    """
+    files = image_files(folder)
+    chosen = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return np.stack([prepare(read_image(files[index])) for index in chosen]).transpose(0, 3, 1, 2)
 
 
 def comparison_images(
-    folder: Path | None, prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], size: tuple[int, int]
+    folder: Path | None, calibration: NDArray[np.uint8] | None, prepare: Prepare, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Return (B, 3, H, W) pictures of a folder, or drawn scenes, at the network's size.
+    """Return (B, 3, H, W) pictures of a folder, some of those to calibrate with, or drawn scenes.
 
     Args:
         folder: The first of its pictures are taken.
+        calibration: Those to calibrate with.
         prepare: Brings one to the network's size.
         size: Height and width of the scenes.
     """
-    if folder is None:
-        pictures = [draw_scene(0, 1, index, *size).image for index in range(_IMAGES)]
+    if folder is not None:
+        pictures = [prepare(read_image(path)) for path in image_files(folder)[:_COMPARED]]
+    elif calibration is not None:
+        return calibration[:: max(1, len(calibration) // _COMPARED)][:_COMPARED]
     else:
-        pictures = [read_image(path) for path in image_files(folder)[:_IMAGES]]
-    return np.stack([prepare(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+        pictures = [prepare(draw_scene(0, 1, index, *size).image) for index in range(_COMPARED)]
+    return np.stack(pictures).transpose(0, 3, 1, 2)

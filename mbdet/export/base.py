@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,17 @@ from mbdet.models import Network
 
 Values = Mapping[str, NDArray[Any]]  # outputs by name
 Parity = TypeVar("Parity")
+Precision = Literal["fp32", "fp16", "int8"]
 # Largest difference of a score between file and network that rounding explains.
 SCORE_TOLERANCE = 1e-4
+
+
+class Form(NamedTuple):
+    """How much of what follows the network a file does itself; `mbdet.runtime.finish` does the rest."""
+
+    nms: bool = True
+    argmax: bool = True
+    probabilities: bool = False  # beside a map of classes, or in its place
 
 
 class Pair(NamedTuple):
@@ -32,16 +41,13 @@ class Export(nn.Module, ABC, Generic[Parity]):
         network: The network.
 
     Attributes:
-        task: Name of what the file does, in its metadata.
-        outputs: What each output of `forward` is, in one phrase for the metadata.
-        optional: Those that a file has on demand alone; they are always there for the comparison.
+        task: Name of what the file does, in its description.
         preparation: What is done to a picture before the file gets it, likewise.
-        notes: What else the metadata has, ready for JSON.
+        notes: What else the description has, ready for JSON.
     """
 
     task: ClassVar[str]
-    outputs: ClassVar[Mapping[str, str]]
-    optional: ClassVar[tuple[str, ...]] = ()
+    network: Network
     preparation: Mapping[str, object]
     notes: Mapping[str, object]
 
@@ -51,19 +57,33 @@ class Export(nn.Module, ABC, Generic[Parity]):
         self.notes = {}
 
     @abstractmethod
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Compute all outputs from (B, 3, H, W) uint8 RGB of the network's input size."""
+    def outputs(self, form: Form) -> dict[str, str]:
+        """Return what each output of a file is, in one phrase for its description, in their order."""
 
     @abstractmethod
-    def compare(self, pairs: Iterable[Pair]) -> Parity:
+    def forward(self, images: Tensor, form: Form) -> dict[str, Tensor]:
+        """Compute those outputs.
+
+        Args:
+            images: (B, 3, H, W) RGB of the network's input size, uint8 or float in [0, 255].
+            form: Which outputs.
+        """
+
+    @abstractmethod
+    def compare(self, pairs: Iterable[Pair], precision: Precision) -> Parity:
         """Compare a file with the network.
+
+        Args:
+            pairs: Of all images; the network's outputs are the finished ones, with probabilities.
+            precision: Of the file. Where it computes with fewer bits than the network, single results may differ, and
+                most must agree.
 
         Returns:
             The largest differences found; as text it goes on after "agrees on".
 
         Raises:
-            InputError: At the first difference that rounding does not explain; it names the output and where. Likewise
-                if there is nothing to compare in the images.
+            InputError: At the first difference that the precision does not explain; it names the output and where.
+                Likewise if there is nothing to compare in the images.
         """
 
 

@@ -1,13 +1,15 @@
 """What the file of a multitask network computes: decoded detections, and the class of every pixel."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
 
 from torch import Tensor
 
-from mbdet.export.base import Export, Pair
-from mbdet.export.detection import DetectionExport, DetectionParity, compare_detections
-from mbdet.export.segmentation import SegmentationExport, SegmentationParity, class_maps, compare_maps
+from mbdet.export.base import Export, Form, Pair, Precision
+from mbdet.export.detection import FINISHED, find_objects, object_outputs
+from mbdet.export.objects import Agreement, DetectionParity, compare_objects
+from mbdet.export.segmentation import SegmentationParity, class_maps, compare_maps, map_outputs
 from mbdet.models import MultiTask
 from mbdet.ops import Postprocess
 
@@ -15,7 +17,7 @@ from mbdet.ops import Postprocess
 class MultiTaskParity(NamedTuple):
     """How far what a file finds is from what the network finds."""
 
-    detection: DetectionParity
+    detection: DetectionParity | Agreement
     segmentation: SegmentationParity
 
     def __str__(self) -> str:
@@ -32,34 +34,33 @@ class MultiTaskExport(Export[MultiTaskParity]):
     """
 
     task = "multitask"
-    outputs: ClassVar[Mapping[str, str]] = {
-        **DetectionExport.outputs,
-        **{name: text.replace("class_names", "segment_names") for name, text in SegmentationExport.outputs.items()},
-    }
-    optional = SegmentationExport.optional
     network: MultiTask
 
     def __init__(self, network: MultiTask, postprocess: Postprocess, segment_names: Sequence[str]) -> None:
         super().__init__(network)
         self.preparation = {"resize": "stretch"}
-        self.notes = {"segment_names": list(segment_names)}
+        self.notes = {"segment_names": list(segment_names), "decoding": asdict(postprocess)}
         self.postprocess = postprocess
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, form: Form) -> dict[str, str]:
+        """See `Export.outputs`."""
+        return object_outputs(form) | map_outputs(form, "segment_names")
+
+    def forward(self, images: Tensor, form: Form) -> dict[str, Tensor]:
         """See `Export.forward`; the outputs are those of the files of both heads."""
         detection, segmentation = self.network(images)
-        found = self.postprocess(detection, self.network.detector.anchors, self.network.input_size)
-        return found._asdict() | class_maps(segmentation.logits)
+        detector = self.network.detector
+        return find_objects(detection, detector, self.postprocess, form) | class_maps(segmentation.logits, form)
 
-    def compare(self, pairs: Iterable[Pair]) -> MultiTaskParity:
-        """See `compare_detections` and `compare_maps`."""
+    def compare(self, pairs: Iterable[Pair], precision: Precision) -> MultiTaskParity:
+        """See `compare_objects` and `compare_maps`."""
         objects: list[Pair] = []  # the pairs without their maps, which together could fill the memory
 
         def remember_objects() -> Iterator[Pair]:
             for pair in pairs:
-                expected, actual = ({name: of[name] for name in DetectionExport.outputs} for of in pair[1:])
+                expected, actual = ({name: of[name] for name in FINISHED} for of in pair[1:])
                 objects.append(Pair(pair.image, expected, actual))
                 yield pair
 
-        maps = compare_maps(remember_objects())
-        return MultiTaskParity(compare_detections(objects, self.postprocess.score_threshold), maps)
+        maps = compare_maps(remember_objects(), precision)
+        return MultiTaskParity(compare_objects(objects, self.postprocess.score_threshold, precision), maps)

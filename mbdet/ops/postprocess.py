@@ -50,8 +50,7 @@ class Postprocess:
         Returns:
             At most `max_detections` per image, best first.
         """
-        logits = output.class_logits.float()
-        probabilities = (logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=-1))[..., 1:]
+        probabilities = self.probabilities(output)
         num_classes = probabilities.shape[-1]
         num_candidates = min(self.max_candidates, probabilities.shape[1] * num_classes)
         scores, index = probabilities.flatten(1).topk(num_candidates)
@@ -67,6 +66,26 @@ class Postprocess:
         if self.max_per_class < self.max_detections:
             keep &= rank_in_class(labels, keep) < self.max_per_class
         return _best(boxes, scores, labels, keep, min(self.max_detections, num_candidates))
+
+    def all_candidates(
+        self, output: DetectorOutput, anchors: Tensor, input_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Decode every anchor and suppress nothing, for a device whose runtime has no suppression.
+
+        Args:
+            output: As for a call.
+            anchors: Likewise.
+            input_size: Likewise.
+
+        Returns:
+            Boxes (B, A, 4), xyxy pixels of the network input, clipped to it, and scores (B, A, K) of the classes.
+        """
+        return clip(decode_boxes(output.box_deltas.float(), anchors), input_size), self.probabilities(output)
+
+    def probabilities(self, output: DetectorOutput) -> Tensor:
+        """Return the scores (B, A, K) of the classes without background."""
+        logits = output.class_logits.float()
+        return (logits.sigmoid() if self.scores == "sigmoid" else logits.softmax(dim=-1))[..., 1:]
 
 
 def clip(boxes: Tensor, input_size: tuple[int, int]) -> Tensor:

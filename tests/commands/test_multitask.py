@@ -39,7 +39,7 @@ def trained(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(trained: Path, data: list[str]) -> Path:
     output = trained / "both.onnx"
     weights = str(trained / "checkpoints" / "best.ckpt")
-    assert main(["export", CONFIG, "--weights", weights, "--output", str(output), *data]) == 0
+    assert main(["export", CONFIG, "--weights", weights, "--output", str(output), "--probabilities", *data]) == 0
     return output
 
 

@@ -8,16 +8,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx_files import write_onnx
 
 from mbdet.backbones import MobileNetV2
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
-from mbdet.export.base import Pair
+from mbdet.export.base import Form, Pair
+from mbdet.export.format import pairs
 from mbdet.export.multitask import MultiTaskExport
-from mbdet.export.onnx import export_onnx, pairs
 from mbdet.models import LRASPP, MultiTask, SSDLite
 from mbdet.ops import Postprocess
-from mbdet.runtime.onnx import OnnxFile, OnnxMultiTask, load_onnx
+from mbdet.runtime.load import FileMultiTask, load_file
+from mbdet.runtime.onnx import OnnxFile
 from mbdet.testing import settle
 
 SIZE = (96, 128)
@@ -49,7 +51,7 @@ def export() -> MultiTaskExport:
 @pytest.fixture(scope="module")
 def exported(export: MultiTaskExport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "both.onnx"
-    parity = export_onnx(export, OBJECTS, path, scenes())
+    parity = write_onnx(export, OBJECTS, path, scenes())
     assert parity.detection.detections > 50
     assert parity.segmentation.classes > 2
     assert "detections" in str(parity)
@@ -73,7 +75,7 @@ def test_one_file_has_both(exported: Path, export: MultiTaskExport) -> None:
 def test_any_batch_gives_what_the_network_gives(exported: Path, export: MultiTaskExport, batch: int) -> None:
     images = scenes(batch)
     with torch.no_grad():
-        expected = export(torch.from_numpy(images))
+        expected = export(torch.from_numpy(images), Form())
     found = OnnxFile(exported).run(images)
     np.testing.assert_array_equal(found["counts"], expected["counts"])
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-4)
@@ -81,8 +83,8 @@ def test_any_batch_gives_what_the_network_gives(exported: Path, export: MultiTas
 
 
 def test_it_serves_pictures_of_any_size(exported: Path) -> None:
-    predictor = load_onnx(exported, "cpu")
-    assert isinstance(predictor, OnnxMultiTask)
+    predictor = load_file(exported, "cpu")
+    assert isinstance(predictor, FileMultiTask)
     assert (predictor.class_names, predictor.segment_names) == (OBJECTS, PIXELS)
     picture = draw_scene(1, 1, 0, 150, 260).image
     found = predictor(picture, 0.0)
@@ -94,10 +96,10 @@ def test_it_serves_pictures_of_any_size(exported: Path) -> None:
 
 def test_probabilities_on_demand(export: MultiTaskExport, tmp_path: Path) -> None:
     path = tmp_path / "both.onnx"
-    export_onnx(export, OBJECTS, path, scenes(2), optional=True)
+    write_onnx(export, OBJECTS, path, scenes(2), probabilities=True)
     found = OnnxFile(path).run(scenes(2))
     np.testing.assert_allclose(found["probabilities"].sum(1), 1, atol=1e-5)
-    (first, _) = load_onnx(path, "cpu").predict(scenes(2), np.array([SIZE, SIZE]))
+    (first, _) = load_file(path, "cpu").predict(scenes(2), np.array([SIZE, SIZE]))
     np.testing.assert_allclose(first.segmentation.scores, found["probabilities"][0].max(0))
 
 
@@ -112,4 +114,4 @@ def test_a_difference_of_either_head_is_named(
         return pair._replace(actual={**pair.actual, output: changed})
 
     with torch.no_grad(), pytest.raises(InputError, match=message):
-        export.compare(wrong(pair) for pair in pairs(export, OnnxFile(exported), scenes(2)))
+        export.compare((wrong(pair) for pair in pairs(export, OnnxFile(exported), scenes(2))), "fp32")

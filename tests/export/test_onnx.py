@@ -6,12 +6,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx_files import write_onnx
 
 from mbdet.backbones import MobileNetV2
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
+from mbdet.export.base import Form
 from mbdet.export.detection import DetectionExport
-from mbdet.export.onnx import export_onnx, pairs
+from mbdet.export.format import pairs
 from mbdet.models import SSDFPN, Detector, SSDLite
 from mbdet.ops import AnchorConfig, Postprocess
 from mbdet.runtime.onnx import OnnxFile
@@ -54,7 +56,7 @@ def scenes(count: int = 4, size: tuple[int, int] = SIZE) -> np.ndarray:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[SSDLite, Path]:
     network = make_network()
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    parity = export_onnx(DetectionExport(network, Postprocess()), NAMES, path, scenes())
+    parity = write_onnx(DetectionExport(network, Postprocess()), NAMES, path, scenes())
     assert parity.detections > 50
     return network, path
 
@@ -64,7 +66,7 @@ def test_any_batch_gives_what_the_network_gives(exported: tuple[SSDLite, Path], 
     network, path = exported
     images = np.random.default_rng(batch).integers(0, 256, (batch, 3, *SIZE), dtype=np.uint8)
     with torch.no_grad():
-        expected = DetectionExport(network, Postprocess())(torch.from_numpy(images))
+        expected = DetectionExport(network, Postprocess())(torch.from_numpy(images), Form())
     found = OnnxFile(path).run(images)
     np.testing.assert_array_equal(found["counts"], expected["counts"].numpy())
     np.testing.assert_allclose(found["scores"], expected["scores"].numpy(), atol=1e-4)
@@ -75,7 +77,7 @@ def test_any_batch_gives_what_the_network_gives(exported: tuple[SSDLite, Path], 
 
 def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) -> None:
     _, path = exported
-    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    assert {file.name for file in path.parent.iterdir()} == {"model.onnx", "model.onnx.json"}
     session = onnxruntime.InferenceSession(path)
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape[1:]) == ("images", "tensor(uint8)", [3, *SIZE])
@@ -90,7 +92,7 @@ def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) 
 @pytest.mark.parametrize(("padding", "layout"), [("same", "torchvision")])
 def test_other_conventions_export(tmp_path: Path, padding: str, layout: str) -> None:
     export = DetectionExport(make_network(padding, layout), Postprocess(max_per_class=7))
-    parity = export_onnx(export, NAMES, tmp_path / "m.onnx", scenes())
+    parity = write_onnx(export, NAMES, tmp_path / "m.onnx", scenes())
     assert parity.detections > 0
 
 
@@ -101,7 +103,7 @@ def test_a_pyramid_exports(tmp_path: Path) -> None:
     settle(network)
     for head in (network.box_head, network.class_head):
         torch.nn.init.normal_(head.last.weight, std=1.0)
-    parity = export_onnx(
+    parity = write_onnx(
         DetectionExport(network, Postprocess()), NAMES, tmp_path / "m.onnx", scenes(4, network.input_size)
     )
     assert parity.detections > 50
@@ -121,7 +123,7 @@ def test_a_difference_is_found_and_named(
     monkeypatch.setattr(file, "run", changed)
     export = DetectionExport(network, Postprocess()).eval()
     with pytest.raises(InputError, match=f"output '{name}'"):
-        export.compare(pairs(export, file, scenes()))
+        export.compare(pairs(export, file, scenes()), "fp32")
 
 
 @pytest.mark.parametrize("twice", [True, False], ids=["one found twice", "another one"])
@@ -136,7 +138,7 @@ def test_what_the_file_finds_beyond_the_network_is_found(
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
-            found = {name: values.numpy() for name, values in export(torch.from_numpy(images)).items()}
+            found = {name: values.numpy() for name, values in export(torch.from_numpy(images), Form()).items()}
         copied = twice and (found["counts"] > 0).all()
         box = np.array([[[10, 10, 50, 50]]], np.float32).repeat(len(images), 0)
         best = found["scores"][:, :1], found["labels"][:, :1]
@@ -150,13 +152,13 @@ def test_what_the_file_finds_beyond_the_network_is_found(
 
     monkeypatch.setattr(file, "run", run)
     with pytest.raises(InputError, match=r"output 'counts': .* of the file has no counterpart in the checkpoint"):
-        export.compare(pairs(export, file, scenes()))
+        export.compare(pairs(export, file, scenes()), "fp32")
 
 
 def test_a_file_that_is_not_right_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the file of before")
     with pytest.raises(InputError, match="finds nothing in the comparison images"):
-        export_onnx(DetectionExport(make_network(), Postprocess(score_threshold=1.0)), NAMES, path, scenes())
+        write_onnx(DetectionExport(make_network(), Postprocess(score_threshold=1.0)), NAMES, path, scenes())
     assert path.read_bytes() == b"the file of before"
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

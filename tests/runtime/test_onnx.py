@@ -8,13 +8,13 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from mbdet.errors import InputError
-from mbdet.runtime.onnx import load_onnx
+from mbdet.runtime.load import load_file
 from mbdet.runtime.predictor import as_array, to_original
 
 
 def test_missing_file() -> None:
     with pytest.raises(InputError, match=r"nothing\.onnx: no such model file"):
-        load_onnx(Path("nothing.onnx"))
+        load_file(Path("nothing.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_no_other_device_is_taken_instead(
     path = tmp_path / "any.onnx"
     path.touch()
     with pytest.raises(InputError, match=f"device '{device}'.*{message}"):
-        load_onnx(path, device)
+        load_file(path, device)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_gpu_that_is_asked_for(
     path = tmp_path / "any.onnx"
     path.touch()
     with pytest.raises(InputError, match=r"ONNX Runtime cannot load it \(right\)"):
-        load_onnx(path, device)
+        load_file(path, device)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" * 50])
@@ -65,7 +65,7 @@ def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"bad\.onnx"):
-        load_onnx(path)
+        load_file(path)
 
 
 def test_a_model_of_another_kind(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     with pytest.raises(InputError, match="was not exported by mbdet"):
-        load_onnx(path)
+        load_file(path)
 
 
 def brightest_colour(path: Path, task: str = "segmentation", probabilities: bool = False) -> Path:
@@ -105,7 +105,7 @@ def brightest_colour(path: Path, task: str = "segmentation", probabilities: bool
 
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_a_segmenter_gives_the_classes_of_the_picture(tmp_path: Path, probabilities: bool) -> None:
-    segmenter = load_onnx(brightest_colour(tmp_path / "m.onnx", probabilities=probabilities))
+    segmenter = load_file(brightest_colour(tmp_path / "m.onnx", probabilities=probabilities))
     assert segmenter.preparation == {"input_size": (20, 30), "resizing": "fit"}
     picture = np.zeros((81, 40, 3), np.uint8)
     picture[:40, :, 1], picture[40:60, :, 0], picture[60:, :, 2] = 64, 128, 192
@@ -127,7 +127,7 @@ def test_a_task_of_the_future(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"m\.onnx: is for depth, but this mbdet knows detection, classification, segm"
     ):
-        load_onnx(brightest_colour(tmp_path / "m.onnx", "depth"))
+        load_file(brightest_colour(tmp_path / "m.onnx", "depth"))
 
 
 def test_boxes_return_to_the_original() -> None:

@@ -1,0 +1,242 @@
+"""What every format of files has in common: what is to be written, who writes it, and that it is verified."""
+
+import json
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import mbdet
+from mbdet.errors import InputError
+from mbdet.export.base import Export, Form, Pair, Parity, Precision
+from mbdet.runtime.model_file import ModelFile, description_beside
+
+_BATCH = 2  # images compared at once: a segmenter's probabilities of many would fill the memory
+_EVERYTHING = Form(probabilities=True)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be written.
+
+    Args:
+        export: The network and what follows it, in evaluation mode.
+        form: The outputs of the file.
+        class_names: The K names, in the order of the labels.
+        precision: What the network computes with; what follows it is always in single precision.
+        dynamic_batch: Whether the file takes any number of images at once, and not one alone.
+        calibration: (N, 3, H, W) uint8 RGB of the network's input size, to learn the ranges of activations from.
+        float_layers: Names of layers of the network that int8 leaves as they are, each with all below it.
+        metrics: What the weights scored when they were trained, if known.
+    """
+
+    export: Export[Any]
+    form: Form
+    class_names: Sequence[str]
+    precision: Precision = "fp32"
+    dynamic_batch: bool = False
+    calibration: NDArray[np.uint8] | None = None
+    float_layers: Sequence[str] = ()
+    metrics: dict[str, float] | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The network and what follows it, from images to a tuple of the outputs, whose names are `outputs`."""
+        return _Positional(self.export, self.form).eval()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in their order."""
+        return tuple(self.export.outputs(self.form))
+
+    def example(self, dtype: torch.dtype = torch.uint8, batch: int = 1) -> Tensor:
+        """Return images (B, 3, H, W) to trace with; those to calibrate with, where there are any."""
+        if self.calibration is not None:
+            return torch.from_numpy(self.calibration[:batch]).to(dtype)
+        return torch.zeros(batch, 3, *self.export.network.input_size, dtype=dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that a user of the file must know, ready for JSON."""
+        return {
+            "mbdet_version": mbdet.__version__,
+            "task": self.export.task,
+            "class_names": list(self.class_names),
+            **self.export.notes,
+            "precision": self.precision,
+            "metrics": self.metrics or {},
+            "input": {
+                "name": "images",
+                "batch": None if self.dynamic_batch else 1,
+                "layout": "NCHW",
+                "size": list(self.export.network.input_size),  # height, width
+                "color": "RGB",
+                "dtype": "uint8",
+                **self.export.preparation,
+                "interpolation": "bilinear, antialiased",
+                "normalization": "inside",
+            },
+            "output": self.export.outputs(self.form),
+        }
+
+
+class _Positional(nn.Module):
+    """Exporters name outputs by their position, not by their key."""
+
+    def __init__(self, export: Export[Any], form: Form) -> None:
+        super().__init__()
+        self.export = export
+        self.form = form
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.export(images, self.form).values())
+
+
+class Format(ABC):
+    """A format of files.
+
+    Attributes:
+        name: As people write it.
+        suffix: Of its files.
+        precisions: Those it can be written in.
+        nms: Whether its runtimes have non-maximum suppression.
+        argmax: Whether they can choose the class of a pixel.
+        dynamic_batch: Whether a file may take any number of images.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    precisions: ClassVar[tuple[Precision, ...]]
+    nms: ClassVar[bool] = False
+    argmax: ClassVar[bool] = True
+    dynamic_batch: ClassVar[bool] = False
+
+    @abstractmethod
+    def write(self, order: Order, path: Path) -> dict[str, Any]:
+        """Write a file.
+
+        Args:
+            order: What to write.
+            path: The file, in an empty folder; whatever else belongs to it is written there too.
+
+        Returns:
+            What its description has beyond or in place of `order.describe()`.
+
+        Raises:
+            InputError: If the network does something that the format has no way to say.
+        """
+
+    @abstractmethod
+    def open(self, path: Path) -> ModelFile | None:
+        """Make a written file ready to be run on the CPU, for the comparison; None where there is no such runtime."""
+
+
+def write_verified(
+    target: Format, order: Order, export: Export[Parity], path: Path, images: NDArray[np.uint8]
+) -> Parity | None:
+    """Write a file, compare it with the network, and keep it only if both agree.
+
+    Beside it stands its description with what the comparison found, as `FILE.json`.
+
+    Args:
+        target: The format.
+        order: What to write.
+        export: That of the order.
+        path: The file. It appears, with what belongs to it, only when it has been verified.
+        images: (B, 3, H, W) RGB to compare on, of the network's input size.
+
+    Returns:
+        The largest differences found; None where the format cannot be run here.
+
+    Raises:
+        InputError: If the file's results differ from the network's, or there is nothing to compare, see
+            `Export.compare`; if it cannot be written.
+    """
+    check_order(target, order)
+    export.eval()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            description = order.describe() | target.write(order, temporary)
+            beside = description_beside(temporary)
+            beside.write_text(json.dumps(description, indent=2) + "\n")
+            file = target.open(temporary)
+            parity = None if file is None else export.compare(pairs(export, file, images), order.precision)
+            description["parity"] = {"images": len(images), "agrees_on": str(parity)} if parity else None
+            description["bytes"] = size_of(temporary.parent) - beside.stat().st_size
+            beside.write_text(json.dumps(description, indent=2) + "\n")
+            del file  # some engines hold on to it
+            _move(temporary.parent, path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); give another place") from error
+    return parity
+
+
+def check_order(target: Format, order: Order) -> None:
+    """Refuse what a format cannot do.
+
+    Raises:
+        InputError: If it cannot; it says what it can.
+    """
+    if order.precision not in target.precisions:
+        raise InputError(f"{target.name} files are written in {', '.join(target.precisions)}, not in {order.precision}")
+    if order.form.nms and not target.nms:
+        raise InputError(f"the runtimes of {target.name} have no non-maximum suppression; leave --nms out")
+    if order.dynamic_batch and not target.dynamic_batch:
+        raise InputError(f"{target.name} files take one image at a time; leave --dynamic_batch out")
+    if order.precision == "int8" and order.calibration is None:
+        raise InputError("int8 needs images to learn the ranges of activations from")
+    layers = {name for name, _ in order.export.network.named_modules()}
+    unknown = [name for name in order.float_layers if name not in layers]
+    if unknown:
+        raise InputError(f"--keep_float {unknown[0]}: the network has no layer of this name, see `mbdet sensitivity`")
+
+
+def is_kept(layer: str, float_layers: Sequence[str]) -> bool:
+    """Tell whether a layer of the network is, or lies below, one that int8 leaves as it is."""
+    return any(layer == name or layer.startswith(f"{name}.") for name in float_layers)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put what a folder holds in the place of what is there under the same names."""
+    for entry in source.iterdir():
+        place = target / entry.name
+        if place.is_dir():  # Core ML's packages are folders
+            shutil.rmtree(place)
+        entry.replace(place)
+
+
+@torch.no_grad()
+def pairs(export: Export[Any], file: ModelFile, images: NDArray[np.uint8]) -> Iterator[Pair]:
+    """Yield what network and file give for each image in small batches, and for the first alone.
+
+    Args:
+        export: The network and what follows it, in evaluation mode.
+        file: The file.
+        images: (B, 3, H, W) RGB.
+    """
+    device = next(export.parameters()).device
+    starts = range(0, len(images), _BATCH)
+    for start, batch in [*((start, images[start : start + _BATCH]) for start in starts), (0, images[:1])]:
+        found = export(torch.from_numpy(batch).to(device), _EVERYTHING)
+        expected = {name: values.cpu().numpy() for name, values in found.items()}
+        actual = file.run(batch)
+        for index in range(len(batch)):
+            yield Pair(
+                start + index,
+                {name: values[index] for name, values in expected.items()},
+                {name: values[index] for name, values in actual.items()},
+            )

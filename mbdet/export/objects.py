@@ -1,0 +1,166 @@
+"""How the objects that a file finds are compared with those of the network."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mbdet.errors import InputError
+from mbdet.export.base import SCORE_TOLERANCE, Pair, Precision, difference
+
+# Largest difference between file and network that rounding explains, in pixels.
+BOX_TOLERANCE = 0.05
+# In fewer bits: what scores less is not compared, and what share of the rest must have a counterpart, which is an
+# object of the same class with this IoU and a score that differs by at most so much.
+CONFIDENT, SAME_IOU = 0.3, 0.5
+AGREEING = {"fp16": 0.95, "int8": 0.7}
+SAME_SCORE = {"fp16": 0.05, "int8": 0.25}
+
+
+class DetectionParity(NamedTuple):
+    """How far a file's detections are from the network's."""
+
+    box: float  # pixels of the network input
+    score: float
+    detections: int  # how many were compared
+
+    def __str__(self) -> str:
+        return f"{self.detections} detections (boxes to {self.box:.2g} px, scores to {self.score:.2g})"
+
+
+class Agreement(NamedTuple):
+    """How much of what the network finds a file with fewer bits finds too, and the other way round."""
+
+    same: int  # confident detections of either with a counterpart in the other
+    detections: int  # of either
+    iou: float  # mean with the counterparts
+    score: float  # mean difference to the counterparts
+
+    def __str__(self) -> str:
+        share = self.same / self.detections
+        return (
+            f"{share:.1%} of {self.detections} detections that score {CONFIDENT} or more (mean IoU {self.iou:.3f}, mean"
+            f" difference of scores {self.score:.2g})"
+        )
+
+
+def compare_objects(pairs: Iterable[Pair], score_threshold: float, precision: Precision) -> DetectionParity | Agreement:
+    """Compare the detections of a file with those of the network as closely as the file's precision allows.
+
+    Args:
+        pairs: Of all images.
+        score_threshold: Of the decoding.
+        precision: Of the file.
+
+    Raises:
+        InputError: At the first output that differs, or if the network finds nothing in any image.
+    """
+    if precision == "fp32":
+        return compare_detections(pairs, score_threshold)
+    return agreement(pairs, precision)
+
+
+def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
+    """Count the confident detections of network and file that the other has too.
+
+    Args:
+        pairs: Of all images.
+        precision: Of the file, less than single.
+
+    Raises:
+        InputError: If too few agree, with the first that has no counterpart; or if there is no confident one.
+    """
+    ious: list[float] = []
+    differences: list[float] = []
+    lonely: list[InputError] = []
+    for pair in pairs:
+        sides = (SimpleNamespace(**pair.expected), SimpleNamespace(**pair.actual))
+        names = ("checkpoint", "file")
+        for (own, other), name, other_name in zip((sides, sides[::-1]), names, names[::-1], strict=True):
+            for index in np.flatnonzero(own.scores[: int(own.counts)] >= CONFIDENT):
+                counterpart = _counterpart(own, int(index), other, SAME_SCORE[precision])
+                if counterpart is None:
+                    problem = f"of the {name} in comparison image {pair.image} has no counterpart in the {other_name}"
+                    lonely.append(_difference("boxes", own, int(index), problem))
+                else:
+                    ious.append(counterpart[0])
+                    differences.append(counterpart[1])
+    count = len(ious) + len(lonely)
+    if count == 0:
+        raise InputError(
+            f"the network finds nothing that scores {CONFIDENT} or more in the comparison images, so the exported file"
+            " cannot be verified and was not kept; give pictures of its objects with --images FOLDER"
+        )
+    if len(ious) / count < AGREEING[precision]:
+        raise InputError(f"{lonely[0]} ({len(lonely)} of {count} have none, more than {precision} explains)")
+    return Agreement(len(ious), count, float(np.mean(ious)), float(np.mean(differences)))
+
+
+def _counterpart(own: Any, index: int, other: Any, same_score: float) -> tuple[float, float] | None:
+    """Return IoU and difference of score of the detection of the same class that overlaps most, if it is close."""
+    count = int(other.counts)
+    box, boxes = own.boxes[index], other.boxes[:count]
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    ious = shared / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared)
+    differences = np.abs(other.scores[:count] - own.scores[index])
+    close = (other.labels[:count] == own.labels[index]) & (ious >= SAME_IOU) & (differences <= same_score)
+    if not close.any():
+        return None
+    best = int(np.argmax(np.where(close, ious, 0)))
+    return float(ious[best]), float(differences[best])
+
+
+def compare_detections(pairs: Iterable[Pair], score_threshold: float) -> DetectionParity:
+    """Compare the detections of a file in single precision with those of the network.
+
+    Each detection of one must have a counterpart of its own in the other. Only those that score within the tolerance of
+    the lowest kept score, or less, may be in one result and not in the other.
+
+    Args:
+        pairs: Of all images.
+        score_threshold: Of the decoding.
+
+    Raises:
+        InputError: At the first output that differs, or if the network finds nothing in any image.
+    """
+    box, score, count = 0.0, 0.0, 0
+    for _, expected, actual in pairs:
+        parity = _compare_image(SimpleNamespace(**expected), SimpleNamespace(**actual), score_threshold)
+        box, score, count = max(box, parity.box), max(score, parity.score), count + parity.detections
+    if count == 0:
+        raise InputError(
+            "the network finds nothing in the comparison images, so the exported file cannot be verified and was not"
+            " kept; give pictures of its objects with --images FOLDER, or lower --model.postprocess.score_threshold"
+        )
+    return DetectionParity(box, score, count)
+
+
+def _compare_image(expected: Any, actual: Any, threshold: float) -> DetectionParity:
+    """Pair the detections of one image off, best first; both have the fields of `PaddedDetections`, as numpy arrays."""
+    box, score, count = 0.0, 0.0, 0
+    kept = expected.scores[: int(expected.counts)]
+    floor = kept.min(initial=1.0 if len(kept) else threshold) + SCORE_TOLERANCE
+    free = np.arange(len(actual.scores)) < int(actual.counts)  # what has not been found to be a counterpart yet
+    for i in np.flatnonzero(kept > floor):
+        boxes = np.abs(actual.boxes - expected.boxes[i]).max(axis=1)
+        scores = np.abs(actual.scores - expected.scores[i])
+        same_label = free & (actual.labels == expected.labels[i])
+        same_box, same_score = free & (boxes <= BOX_TOLERANCE), free & (scores <= SCORE_TOLERANCE)
+        same = np.flatnonzero(same_label & same_box & same_score)
+        if not len(same):
+            name = "labels" if (same_box & same_score).any() else "scores" if (same_label & same_box).any() else "boxes"
+            raise _difference(name, expected, int(i), "of the checkpoint has no counterpart in the file")
+        best = same[np.argmin(boxes[same])]
+        free[best] = False
+        box, score, count = max(box, float(boxes[best])), max(score, float(scores[best])), count + 1
+    # A counterpart of what lies at the floor may lie as far above it.
+    for i in np.flatnonzero(free & (actual.scores > floor + SCORE_TOLERANCE)):
+        raise _difference("counts", actual, int(i), "of the file has no counterpart in the checkpoint")
+    return DetectionParity(box, score, count)
+
+
+def _difference(name: str, detections: Any, index: int, problem: str) -> InputError:
+    found = f"a detection of class {detections.labels[index]} with score {detections.scores[index]:.3f}"
+    return difference(name, f"{found} {problem}")
