@@ -14,6 +14,7 @@ try:
     import onnx
     import onnxscript
 
+    from mbdet.export.onnx_precision import halve, quantize
     from mbdet.runtime.onnx import OnnxFile
 except ImportError as error:
     raise InputError(f"the ONNX export needs {error.name}: pip install 'mbdet[onnx]'") from error
@@ -27,13 +28,18 @@ class OnnxFormat(Format):
 
     name = "ONNX"
     suffix = ".onnx"
-    precisions = ("fp32",)
+    precisions = ("fp32", "fp16", "int8")
     nms = True
     dynamic_batch = True
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
         model = convert(order)
+        if order.precision == "fp16":
+            model = halve(model)
+        elif order.precision == "int8":
+            assert order.calibration is not None  # see `check_order`
+            model = quantize(model, order.calibration, order.float_layers)
         # All that a user of the file must know; text as it is, all else as JSON.
         description = order.describe()
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in description.items()}
