@@ -3,8 +3,8 @@
 import argparse
 import json
 import logging
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +14,25 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mbdet.commands import benchmark_formats
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.predictor import settle
 from mbdet.runtime.files import write_atomically
-
-_WARM_UP = 3  # rounds that do not count
+from mbdet.runtime.timing import in_turns
 
 
 def main(argv: Sequence[str]) -> None:
     """Print what each network takes, and the first beside all others, and write the times if asked to."""
+    if argv[:1] == ["formats"]:
+        benchmark_formats.main(argv[1:])
+        return
     parser = argparse.ArgumentParser(
         "mbdet benchmark",
         description="Time the networks of one or more configs, with random weights and without decoding. They take"
         " turns, so that whatever else the machine does meets all alike. Beside several others, the first is also"
-        " compared with all of them one after the other: a multitask network with the single ones that it replaces.",
+        " compared with all of them one after the other: a multitask network with the single ones that it replaces."
+        " `mbdet benchmark formats` compares the files that one network is exported to.",
         allow_abbrev=False,
     )
     parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="YAML files, see configs/")
@@ -51,7 +55,9 @@ def main(argv: Sequence[str]) -> None:
         )
         for network, device in zip(networks, devices, strict=True)
     ]
-    seconds = measure(networks, inputs, options.rounds)
+    with torch.inference_mode():
+        runs = [partial(_run, *pair) for pair in zip(networks, inputs, strict=True)]
+        seconds = in_turns(runs, options.rounds)
     names = [config.stem for config in options.configs]
     medians = np.median(seconds, axis=1) * 1000
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -79,34 +85,17 @@ def main(argv: Sequence[str]) -> None:
         print(f"times: {options.json}")
 
 
-@torch.inference_mode()
-def measure(networks: Sequence[nn.Module], inputs: Sequence[Tensor], rounds: int) -> NDArray[np.float64]:
-    """Run networks in turns.
-
-    Args:
-        networks: N of them.
-        inputs: What each is given.
-        rounds: R, after some that do not count.
-
-    Returns:
-        (N, R) seconds of each run.
-    """
-    seconds = np.zeros((len(networks), _WARM_UP + rounds))
-    for turn in range(_WARM_UP + rounds):
-        for index, (network, images) in enumerate(zip(networks, inputs, strict=True)):
-            start = time.perf_counter()
-            network(images)
-            if images.is_cuda:
-                torch.cuda.synchronize(images.device)
-            seconds[index, turn] = time.perf_counter() - start
-    return seconds[:, _WARM_UP:]
+def _run(network: nn.Module, images: Tensor, _: int) -> None:
+    network(images)
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
 
 
 def first_to_others(seconds: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Divide the first network's time by the sum of the others', round by round.
 
     Args:
-        seconds: (N, R), as `measure` returns them.
+        seconds: (N, R), as `in_turns` returns them.
 
     Returns:
         (R,); None if there are no others.

@@ -6,19 +6,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import track
 
 from mbdet.commands import take_config
 from mbdet.errors import InputError
-from mbdet.metrics.base import Metrics
+from mbdet.metrics.base import Evaluator, Metrics
 from mbdet.metrics.coco import evaluate_results, write_results
 from mbdet.report.tables import class_table, metrics_table
 from mbdet.runtime.files import check_writable, write_atomically
 from mbdet.runtime.load import is_model_file, load_file
 from mbdet.runtime.predictor import Predictor
+
+if TYPE_CHECKING:
+    from mbdet.config import ConfigCLI
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,25 +60,58 @@ def evaluate_model(
     cli = ConfigCLI(config, overrides)
     cli.datamodule.prepare_data()
     cli.datamodule.setup("validate")
-    predictor: Predictor[Any]
     if output is not None:
         check_writable(output)
-    if is_model_file(weights):
-        predictor = load_file(Path(weights), device)
-        if predictor.kind != cli.task.network.kind:
-            raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
-        cli.task.check_predictor(predictor, cli.datamodule)
-        for name, value in predictor.preparation.items():
-            other = getattr(cli.datamodule, name)
-            other = tuple(other) if isinstance(other, list) else other
-            if value != other:
-                raise InputError(
-                    f"{weights}: takes images with {name} {value}, but data.{name} is {other}; give both the same"
-                )
-    else:
+    evaluator, scored = collect(cli, open_predictor(cli, config, weights, device))
+    # What the ground truth lists and on_error=skip left out is in none of the figures.
+    show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
+    if output is not None:
+        for name, records in evaluator.records().items():
+            results = output.with_name(f"{output.stem}_{name}.json")
+            write_results(results, records)
+            print(f"{name}: {results}")
+
+
+def open_predictor(cli: "ConfigCLI", config: Path, weights: str, device: str | None) -> Predictor[Any]:
+    """Make a checkpoint or an exported file ready for the data of a config.
+
+    Args:
+        cli: The config, its data module set up.
+        config: Its name, for messages.
+        weights: The checkpoint or file.
+        device: Where to compute.
+
+    Raises:
+        InputError: If it is not for this task, these classes, or images of this preparation.
+    """
+    if not is_model_file(weights):
         cli.task.check_data(cli.datamodule)
-        predictor = cli.predictor(weights, device)
-    evaluator = cli.datamodule.evaluator()
+        return cli.predictor(weights, device)
+    predictor = load_file(Path(weights), device)
+    if predictor.kind != cli.task.network.kind:
+        raise InputError(f"{weights}: is a {predictor.kind}, but {config} describes a {cli.task.network.kind}")
+    cli.task.check_predictor(predictor, cli.datamodule)
+    for name, value in predictor.preparation.items():
+        other = getattr(cli.datamodule, name)
+        other = tuple(other) if isinstance(other, list) else other
+        if value != other:
+            raise InputError(
+                f"{weights}: takes images with {name} {value}, but data.{name} is {other}; give both the same"
+            )
+    return predictor
+
+
+def collect(cli: "ConfigCLI", predictor: Predictor[Any]) -> tuple[Evaluator[Any], int]:
+    """Predict for every image of the validation data.
+
+    Args:
+        cli: The config, its data module set up.
+        predictor: See `open_predictor`.
+
+    Returns:
+        The evaluation, which has yet to be computed, and the number of images that were scored.
+    """
+    evaluator: Evaluator[Any] = cli.datamodule.evaluator()
     warnings.filterwarnings("ignore", "`isinstance")  # Lightning's own affair
     scored = 0
     loader = cli.datamodule.val_dataloader()
@@ -88,13 +124,7 @@ def evaluate_model(
         found = predictor.predict(batch.images.numpy(), batch.sizes.numpy())
         for image_id, evidence in zip(batch.image_ids.tolist(), cli.task.evidence(batch, found), strict=True):
             evaluator.update(image_id, evidence)
-    # What the ground truth lists and on_error=skip left out is in none of the figures.
-    show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
-    if output is not None:
-        for name, records in evaluator.records().items():
-            results = output.with_name(f"{output.stem}_{name}.json")
-            write_results(results, records)
-            print(f"{name}: {results}")
+    return evaluator, scored
 
 
 def show(metrics: Metrics, counts: Mapping[str, int], output: Path | None) -> None:

@@ -98,12 +98,11 @@ def _layer(node: Any) -> str:
 
     A convolution is known by its weights, as the batch norm that is fused into it has given it its own scope.
     """
-    weights = next(
-        (name for name in node.input if name.startswith(_NETWORK) and node.op_type in ("Conv", "Gemm")), None
-    )
-    if weights is not None:
-        return weights.removeprefix(_NETWORK).rpartition(".")[0]
-    entries = {entry.key: entry.value for entry in node.metadata_props}
+    inputs: list[str] = list(node.input) if node.op_type in ("Conv", "Gemm") else []
+    weights = [name for name in inputs if name.startswith(_NETWORK)]
+    if weights:
+        return weights[0].removeprefix(_NETWORK).rpartition(".")[0]
+    entries: dict[str, str] = {entry.key: entry.value for entry in node.metadata_props}
     scopes: list[str] = ast.literal_eval(entries.get("pkg.torch.onnx.name_scopes", "[]"))
     layers = [scope.removeprefix(_NETWORK) for scope in scopes if scope.startswith(_NETWORK)]
     return layers[-1] if layers else ""

@@ -110,8 +110,23 @@ def is_model_file(name: str | Path) -> bool:
     return Path(name).suffix in SUFFIXES
 
 
+def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFile]:
+    """Return what opens a model file: the engine that its suffix belongs to, which is imported only now.
+
+    Raises:
+        InputError: If the suffix is unknown or the engine is not installed.
+    """
+    match path.suffix:
+        case ".onnx":
+            from mbdet.runtime.onnx import OnnxFile
+
+            return OnnxFile
+        case suffix:
+            raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
+
+
 def open_file(path: Path, device: str | None = None, threads: int | None = None) -> ModelFile:
-    """Make a file exported by mbdet ready to be run, by the engine that its suffix belongs to.
+    """Make a file exported by mbdet ready to be run.
 
     Args:
         path: The file.
@@ -122,13 +137,7 @@ def open_file(path: Path, device: str | None = None, threads: int | None = None)
         InputError: If the file is missing, damaged, of an unknown format, or was not exported by mbdet; if its engine
             is not installed; or if there is no such device.
     """
-    match path.suffix:
-        case ".onnx":
-            from mbdet.runtime.onnx import OnnxFile
-
-            return OnnxFile(path, device, threads)
-        case suffix:
-            raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
+    return find_engine(path)(path, device, threads)
 
 
 def load_file(path: Path, device: str | None = None, threads: int | None = None) -> Predictor[Any]:

@@ -1,0 +1,54 @@
+"""How much memory a model file needs, as a program of its own: `python -m mbdet.runtime.memory FILE`."""
+
+import gc
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mbdet.errors import InputError
+from mbdet.runtime.load import find_engine
+
+_RUNS = 5
+
+
+def main(path: Path) -> None:
+    """Print by how many bytes the memory of this process grows at most by loading and running a file."""
+    engine = find_engine(path)  # imported before the count begins
+    gc.collect()
+    before = _peak()
+    file = engine(path, "cpu", 1)
+    image = np.zeros((1, 3, *file.input_size), np.uint8)
+    for _ in range(_RUNS):
+        file.run(image)
+    print(_peak() - before)
+
+
+def memory_of(path: Path) -> int:
+    """Return the bytes that loading and running a file on one thread takes at most, beside its engine's own code.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If that fails; it says why.
+    """
+    done = subprocess.run([sys.executable, "-m", __name__, str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = next(iter(done.stderr.strip().splitlines()[-1:]), f"it stopped with {done.returncode}")
+        raise InputError(f"{path}: its memory could not be measured ({reason})")
+    return int(done.stdout.split()[-1])
+
+
+def _peak() -> int:
+    try:  # not ru_maxrss, in which Linux counts the process that started this one too
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
