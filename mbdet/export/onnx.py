@@ -76,13 +76,14 @@ def convert(order: Order) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _nms_mask(boxes: Any, scores: Any, iou_threshold: float) -> Any:
+def _nms_mask(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
     """Express mbdet::nms_mask with ONNX's own operator, which knows batches and gives indices."""
     selected = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),
         op.Shape(scores, start=1, end=2),
         op.Constant(value_floats=[iou_threshold]),
+        op.Constant(value_floats=[score_threshold]),
     )
     image_and_box = op.Gather(selected, op.Constant(value_ints=[0, 2]), axis=1)
     nothing = op.Expand(op.Cast(op.Constant(value_ints=[0]), to=onnx.TensorProto.BOOL), op.Shape(scores))

@@ -60,9 +60,9 @@ class Postprocess:
         deltas = output.box_deltas.float().gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = clip(decode_boxes(deltas, anchors[anchor]), input_size)
 
-        inside = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
-        keep = inside & (scores > self.score_threshold)
-        keep &= nms_mask(separate_classes(boxes, labels, num_classes, input_size), scores, self.iou_threshold)
+        keep = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+        tiles = separate_classes(boxes, labels, num_classes, input_size)
+        keep &= nms_mask(tiles, scores, self.iou_threshold, self.score_threshold)
         if self.max_per_class < self.max_detections:
             keep &= rank_in_class(labels, keep) < self.max_per_class
         return _best(boxes, scores, labels, keep, min(self.max_detections, num_candidates))

@@ -157,14 +157,17 @@ def test_classes_do_not_suppress_each_other() -> None:
 def test_nms_mask(batch: int, number: int, random_boxes: Callable[..., Tensor]) -> None:
     boxes = random_boxes(batch * number, seed=0).view(batch, number, 4)
     scores = torch.rand(batch, number, generator=torch.Generator().manual_seed(1))
-    mask = nms_mask(boxes, scores, 0.3)
+    mask = nms_mask(boxes, scores, 0.3, 0.0)
+    good = nms_mask(boxes, scores, 0.3, 0.5)
     for image in range(batch):
         assert mask[image].nonzero().flatten().tolist() == nms(boxes[image], scores[image], 0.3).sort()[0].tolist()
+    # What scores too little suppresses nothing, so that it makes no difference when it is left out.
+    torch.testing.assert_close(good, mask & (scores > 0.5))
 
 
 def test_nms_mask_is_a_proper_operator(random_boxes: Callable[..., Tensor]) -> None:
     boxes = random_boxes(40, seed=0).view(2, 20, 4)
-    torch.library.opcheck(nms_mask, (boxes, torch.rand(2, 20), 0.5))
+    torch.library.opcheck(nms_mask, (boxes, torch.rand(2, 20), 0.5, 0.1))
 
 
 def test_exports_with_a_free_batch_size(random_boxes: Callable[..., Tensor]) -> None:
