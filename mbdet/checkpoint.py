@@ -31,6 +31,16 @@ def checkpoint_names(path: Path) -> dict[str, tuple[str, ...]]:
     return {option: tuple(cast(Sequence[str], content[option])) for option in NAMES if content.get(option)}
 
 
+def checkpoint_metrics(path: Path) -> dict[str, float]:
+    """Return what a checkpoint of ours scored when it was written, by the figures' names; nothing for any other."""
+    if path.suffix != ".ckpt" or not path.is_file():
+        return {}
+    metrics = read_checkpoint(path).get("metrics")
+    if not isinstance(metrics, Mapping):
+        return {}
+    return {str(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+
+
 def load_checkpoint(path: Path, device: str | None = None) -> Predictor[Any]:
     """Build the network that a checkpoint describes, load its weights and make it ready for use.
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import mbdet
+from mbdet.checkpoint import NAMES as NAMES_OF_CLASSES
+from mbdet.checkpoint import checkpoint_metrics
 from mbdet.commands.evaluate import collect, open_predictor
 from mbdet.commands.export import Prepare, comparison_images, spread_pictures
 from mbdet.config import ConfigCLI
@@ -68,6 +70,9 @@ def main(argv: Sequence[str]) -> None:
     cli = ConfigCLI(options.config, overrides)
     cli.datamodule.prepare_data()
     cli.datamodule.setup("validate")
+    for option in NAMES_OF_CLASSES:  # weights without names have those of the data, and so have their files
+        if getattr(cli.task, option, ()) is None:
+            setattr(cli.task, option, tuple(getattr(cli.datamodule, option)))
     checkpoint = open_predictor(cli, options.config, options.weights, "cpu")
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     files = write_files(cli, checkpoint, options, console)
@@ -127,6 +132,7 @@ def write_files(
         InputError: If there are none.
     """
     export = cli.task.export()
+    metrics = checkpoint_metrics(Path(options.weights))
     calibration = None
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, checkpoint.prepare)
@@ -142,7 +148,7 @@ def write_files(
                 form = Form(target.nms, target.argmax)
                 keep_float = options.keep_float if precision == "int8" else ()
                 names = checkpoint.class_names
-                order = Order(export, form, names, precision, calibration=calibration, float_layers=keep_float)
+                order = Order(export, form, names, precision, False, calibration, keep_float, metrics)
                 write_verified(target, order, export, path, images)
         except InputError as error:
             console.print(f"{name} {precision}: left out: {error}")

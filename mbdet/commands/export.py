@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mbdet.checkpoint import checkpoint_metrics
 from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
@@ -95,6 +96,7 @@ def main(argv: Sequence[str]) -> None:
             options.dynamic_batch,
             calibration,
             options.keep_float,
+            checkpoint_metrics(Path(options.weights)),
         )
 
     failed: dict[str, InputError] = {}

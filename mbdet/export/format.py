@@ -4,8 +4,8 @@ import json
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,7 +45,7 @@ class Order:
     dynamic_batch: bool = False
     calibration: NDArray[np.uint8] | None = None
     float_layers: Sequence[str] = ()
-    metrics: dict[str, float] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def module(self) -> nn.Module:
@@ -71,7 +71,7 @@ class Order:
             "class_names": list(self.class_names),
             **self.export.notes,
             "precision": self.precision,
-            "metrics": self.metrics or {},
+            "metrics": dict(self.metrics),
             "input": {
                 "name": "images",
                 "batch": None if self.dynamic_batch else 1,

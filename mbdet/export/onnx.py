@@ -40,6 +40,8 @@ class OnnxFormat(Format):
         elif order.precision == "int8":
             assert order.calibration is not None  # see `check_order`
             model = quantize(model, order.calibration, order.float_layers)
+        for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
+            del part.metadata_props[:]  # the exporter's: where on this machine each line of our code lies
         # All that a user of the file must know; text as it is, all else as JSON.
         description = order.describe()
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in description.items()}

@@ -49,6 +49,8 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], float_layers: Se
         float_layers: Names of layers of the network that stay as they are, see `Order`.
     """
     inside = [node.name for node in model.graph.node if _is_inside(node) and not is_kept(_layer(node), float_layers)]
+    if not inside:  # which would mean every node to the quantiser
+        raise InputError("nothing is left to quantise; keep fewer layers in float")
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder) / name for name in ("source.onnx", "prepared.onnx", "target.onnx"))
         onnx.save(model, source)
@@ -71,8 +73,6 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], float_layers: Se
         finally:
             logging.root.setLevel(level)
         quantized = onnx.load(target)
-    if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
-        raise InputError("nothing is left to quantise; keep fewer layers in float")
     return quantized
 
 

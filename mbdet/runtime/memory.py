@@ -38,7 +38,8 @@ def memory_of(path: Path) -> int:
     done = subprocess.run([sys.executable, "-m", __name__, str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = next(iter(done.stderr.strip().splitlines()[-1:]), f"it stopped with {done.returncode}")
-        raise InputError(f"{path}: its memory could not be measured ({reason})")
+        reason = reason.rpartition(f"{InputError.__name__}: ")[2]
+        raise InputError(f"{path}: its memory could not be measured: {reason}")
     return int(done.stdout.split()[-1])
 
 

@@ -80,6 +80,7 @@ class Task(pl.LightningModule, ABC):
         self.decay_depthwise = decay_depthwise
         self.metrics: Metrics | None = None
         self._evaluator: Evaluator[Any] | None = None
+        self._validated_step: int | None = None  # of the training, at which the metrics were taken
         self._rates: list[float] = []  # full learning rate of each parameter group, as configured
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -252,6 +253,7 @@ class Task(pl.LightningModule, ABC):
                 self._evaluator.collected.update(collected)
         # Every process holds the same now and computes the same figures.
         self.metrics = self._evaluator.compute()
+        self._validated_step = self.global_step
         for name in self.metrics.headline:
             self.log(name, getattr(self.metrics, name), prog_bar=name == self.monitor, sync_dist=True)
 
@@ -291,8 +293,11 @@ class Task(pl.LightningModule, ABC):
         return decayed, others
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names, which may have come from the data, with the weights."""
+        """Keep with the weights the class names, which may have come from the data, and what the weights scored."""
         checkpoint["class_names"] = list(self.class_names or ())
+        if self.metrics is not None and self._validated_step == self.global_step:
+            figures = {name: getattr(self.metrics, name) for name in self.metrics.headline}
+            checkpoint["metrics"] = {name: float(value) for name, value in figures.items() if value is not None}
         # Made without a config, the task was given modules and functions, which no checkpoint should hold.
         options = checkpoint.get("hyper_parameters", {})
         checkpoint["hyper_parameters"] = {name: value for name, value in options.items() if _is_plain(value)}

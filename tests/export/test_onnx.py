@@ -87,6 +87,7 @@ def test_the_file_is_alone_and_describes_itself(exported: tuple[SSDLite, Path]) 
     assert json.loads(metadata["class_names"]) == list(NAMES)
     assert json.loads(metadata["input"])["size"] == list(SIZE)
     assert {opset.domain for opset in onnx.load(path).opset_import} <= {"", "ai.onnx"}
+    assert b"mbdet/models" not in path.read_bytes()  # nor where the code that it was made from lies
 
 
 @pytest.mark.parametrize(("padding", "layout"), [("same", "torchvision")])

@@ -1,0 +1,114 @@
+"""What is refused before anything is written, and that nothing unverified stays."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_onnx import NAMES, make_network, scenes
+
+from mbdet.errors import InputError
+from mbdet.export.base import Form
+from mbdet.export.detection import DetectionExport
+from mbdet.export.format import Format, Order, check_order, is_kept, write_verified
+from mbdet.export.formats import find_format
+from mbdet.ops import Postprocess
+from mbdet.runtime.model_file import ModelFile, Values, read_description
+
+
+class PytorchFile(ModelFile):
+    """Gives what the network gives, with errors on demand."""
+
+    def __init__(self, path: Path, description: dict[str, Any], order: Order, error: float) -> None:
+        super().__init__(path, description)
+        self.order, self.error = order, error
+
+    def compute(self, images: np.ndarray) -> Values:
+        with torch.no_grad():
+            found = dict(zip(self.order.outputs, self.order.module(torch.from_numpy(images)), strict=True))
+        return {name: values.numpy() + (self.error if name == "anchor_boxes" else 0) for name, values in found.items()}
+
+
+class Folder(Format):
+    """A format of two files and a folder, without suppression."""
+
+    name, suffix, precisions = "Folder", ".folder", ("fp32",)
+
+    def __init__(self, error: float = 0.0) -> None:
+        self.error = error
+
+    def write(self, order: Order, path: Path) -> dict[str, Any]:
+        path.mkdir()
+        (path / "weights").write_bytes(b"12345")
+        path.with_suffix(".bin").write_bytes(b"678")
+        self.order = order
+        return {"undelegated": {"sigmoid": 2}}
+
+    def open(self, path: Path) -> PytorchFile:
+        return PytorchFile(path, self.order.describe(), self.order, self.error)
+
+
+@pytest.fixture(scope="module")
+def order() -> Order:
+    export = DetectionExport(make_network().eval(), Postprocess())
+    return Order(export, Form(nms=False), NAMES, metrics={"AP": 0.5})
+
+
+def test_all_that_belongs_to_a_file_takes_its_place_at_once(order: Order, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "m.folder"
+    for _ in range(2):  # the second over the first
+        parity = write_verified(Folder(), order, order.export, path, scenes(2))
+        assert {file.name for file in path.parent.iterdir()} == {"m.folder", "m.bin", "m.folder.json"}
+    assert parity.detections > 10
+    description = read_description(path)
+    assert description["bytes"] == 8
+    assert description["undelegated"] == {"sigmoid": 2}
+    assert description["metrics"] == {"AP": 0.5}
+    assert description["decoding"]["iou_threshold"] == 0.6
+    assert description["parity"] == {"images": 2, "agrees_on": str(parity)}
+    assert list(description["output"]) == ["anchor_boxes", "class_scores"]
+    assert (description["class_names"], description["input"]["color"]) == (list(NAMES), "RGB")
+    before = json.dumps(description)
+    with pytest.raises(InputError, match="differs from the checkpoint in output 'boxes'"):
+        write_verified(Folder(error=3.0), order, order.export, path, scenes(2))
+    assert json.dumps(read_description(path)) == before
+    assert len(list(path.parent.iterdir())) == 3
+
+
+def test_a_place_that_cannot_be_written(order: Order, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"m\.folder: cannot be written"):
+        write_verified(Folder(), order, order.export, tmp_path / "file" / "m.folder", scenes(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "int8"}, "Folder files are written in fp32, not in int8"),
+        ({"form": Form()}, "runtimes of Folder have no non-maximum suppression"),
+        ({"dynamic_batch": True}, "Folder files take one image at a time"),
+        ({"float_layers": ["backbone.stem", "head"]}, "--keep_float head: the network has no layer of this name"),
+    ],
+)
+def test_what_a_format_cannot_do(order: Order, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_order(Folder(), Order(**{**vars(order), **changes}))
+
+
+def test_int8_needs_images(order: Order) -> None:
+    with pytest.raises(InputError, match="int8 needs images"):
+        check_order(find_format("onnx"), Order(order.export, Form(), NAMES, "int8"))
+
+
+def test_an_unknown_format() -> None:
+    with pytest.raises(InputError, match="no format is called 'tensorrt'; there are onnx"):
+        find_format("tensorrt")
+
+
+def test_layers_are_kept_with_all_below_them() -> None:
+    assert [is_kept(name, ["a.b", "c"]) for name in ("a.b", "a.b.conv", "a.bc", "a", "c.d", "d.c")] == [
+        *(True, True, False),
+        *(False, True, False),
+    ]

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mbdet.errors import InputError
+from mbdet.runtime.load import load_file
+from mbdet.runtime.memory import memory_of
+from mbdet.runtime.model_file import ModelFile, Values, read_description
+
+DESCRIPTION = {"task": "segmentation", "class_names": ["a", "b"], "input": {"size": [4, 6], "batch": 1}}
+
+
+class Colours(ModelFile):
+    """Gives each image's first pixel, and remembers how many it was given at once."""
+
+    def __init__(self, description: dict[str, object]) -> None:
+        super().__init__(Path("m.any"), description)
+        self.calls: list[int] = []
+
+    def compute(self, images: np.ndarray) -> Values:
+        self.calls.append(len(images))
+        return {"first": images[:, 0, 0, 0]}
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 5), (2, [2, 2, 1]), (None, [5])])
+def test_a_file_gets_as_many_images_at_once_as_it_takes(batch: int | None, calls: list[int]) -> None:
+    file = Colours({**DESCRIPTION, "input": {"size": [4, 6], "batch": batch}})
+    images = np.arange(5 * 3 * 4 * 6, dtype=np.uint8).reshape(5, 3, 4, 6)
+    np.testing.assert_array_equal(file.run(images)["first"], images[:, 0, 0, 0])
+    assert file.calls == calls
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(InputError, match=r"m\.any: takes RGB images of 4x6 \(height x width\), not an"):
+        Colours(DESCRIPTION).run(np.zeros((1, 3, 6, 4), np.uint8))
+
+
+@pytest.mark.parametrize("lacking", ["task", "class_names", "input"])
+def test_a_description_that_lacks_something(lacking: str) -> None:
+    with pytest.raises(InputError, match="was not exported by mbdet"):
+        Colours({name: value for name, value in DESCRIPTION.items() if name != lacking})
+
+
+def test_what_stands_beside_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.any"
+    with pytest.raises(InputError, match=r"m\.any: no such model file"):
+        read_description(path)
+    path.touch()
+    with pytest.raises(InputError, match=r"m\.any\.json, which names its classes, is not beside it"):
+        read_description(path)
+    beside = tmp_path / "m.any.json"
+    for content in ("{", "[]"):
+        beside.write_text(content)
+        with pytest.raises(InputError, match=r"m\.any\.json: "):
+            read_description(path)
+    beside.write_text(json.dumps(DESCRIPTION))
+    assert read_description(path) == DESCRIPTION
+
+
+def test_a_file_of_no_engine() -> None:
+    with pytest.raises(InputError, match=r"m\.pth: no engine runs \.pth files; give one of \.onnx"):
+        load_file(Path("m.pth"))
+
+
+def test_memory_of_a_file_that_cannot_be_run(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"m\.onnx: its memory could not be measured: .*ONNX Runtime cannot load it"):
+        memory_of(tmp_path / "m.onnx")
