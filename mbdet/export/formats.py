@@ -3,7 +3,7 @@
 from mbdet.errors import InputError
 from mbdet.export.format import Format
 
-NAMES = ("onnx",)
+NAMES = ("onnx", "litert")
 
 
 def find_format(name: str) -> Format:
@@ -20,5 +20,9 @@ def find_format(name: str) -> Format:
             from mbdet.export.onnx import OnnxFormat
 
             return OnnxFormat()
+        case "litert":
+            from mbdet.export.litert import LiteRTFormat
+
+            return LiteRTFormat()
         case _:
             raise InputError(f"no format is called {name!r}; there are {', '.join(NAMES)}")

@@ -22,7 +22,7 @@ from mbdet.runtime.predictor import (
 )
 from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 
-SUFFIXES = (".onnx",)  # of the files that `open_file` knows
+SUFFIXES = (".onnx", ".tflite")  # of the files that `open_file` knows
 
 
 class FileDetector(DetectorPredictor):
@@ -121,6 +121,10 @@ def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFil
             from mbdet.runtime.onnx import OnnxFile
 
             return OnnxFile
+        case ".tflite":
+            from mbdet.runtime.litert import LiteRTFile
+
+            return LiteRTFile
         case suffix:
             raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
 
