@@ -3,7 +3,7 @@
 from mbdet.errors import InputError
 from mbdet.export.format import Format
 
-NAMES = ("onnx", "litert")
+NAMES = ("onnx", "openvino", "litert", "coreml")
 
 
 def find_format(name: str) -> Format:
@@ -24,5 +24,13 @@ def find_format(name: str) -> Format:
             from mbdet.export.litert import LiteRTFormat
 
             return LiteRTFormat()
+        case "openvino":
+            from mbdet.export.openvino import OpenVinoFormat
+
+            return OpenVinoFormat()
+        case "coreml":
+            from mbdet.export.coreml import CoreMLFormat
+
+            return CoreMLFormat()
         case _:
             raise InputError(f"no format is called {name!r}; there are {', '.join(NAMES)}")

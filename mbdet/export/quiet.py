@@ -1,19 +1,31 @@
-"""Libraries that speak of their own internals, which a user can do nothing about."""
+"""Silence for libraries that tell a user about their own internals."""
 
+import contextlib
+import io
+import logging
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 
-@contextmanager
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back warnings and what goes to the error stream, also from C++; it comes out if an exception does."""
+    """Hold back remarks, warnings and progress bars, and what C++ writes to the error stream.
+
+    Of the error stream, all comes out if an exception does.
+    """
+    disabled = logging.root.manager.disable
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as held, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryFile() as held,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.TextIOWrapper(os.fdopen(os.dup(held.fileno()), "wb"), write_through=True)),
+    ):
         warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
         stream = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
@@ -23,6 +35,6 @@ def quiet() -> Iterator[None]:
             os.write(stream, held.read())
             raise
         finally:
-            sys.stderr.flush()
+            logging.disable(disabled)
             os.dup2(stream, 2)
             os.close(stream)

@@ -22,7 +22,7 @@ from mbdet.runtime.predictor import (
 )
 from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 
-SUFFIXES = (".onnx", ".tflite")  # of the files that `open_file` knows
+SUFFIXES = (".onnx", ".tflite", ".xml", ".mlpackage")  # of the files that `open_file` knows
 
 
 class FileDetector(DetectorPredictor):
@@ -125,6 +125,14 @@ def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFil
             from mbdet.runtime.litert import LiteRTFile
 
             return LiteRTFile
+        case ".xml":
+            from mbdet.runtime.openvino import OpenVinoFile
+
+            return OpenVinoFile
+        case ".mlpackage":
+            from mbdet.runtime.coreml import CoreMLFile
+
+            return CoreMLFile
         case suffix:
             raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
 

@@ -1,0 +1,168 @@
+"""What Core ML's converter gets, and what its packages say: they can be run on a Mac alone."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_exports import KINDS, NAMES, SIZE, scenes, small_order
+
+from mbdet.errors import InputError
+from mbdet.export.format import write_verified
+from mbdet.runtime.load import open_file
+
+pytest.importorskip("coremltools")
+
+from mbdet.export.coreml import CoreMLFormat, trace
+from mbdet.export.quiet import quiet
+
+ANCHORS = len(small_order("detection", nms=False).export.network.anchors)
+OBJECTS = {"anchor_boxes": ("FLOAT32", [1, ANCHORS, 4]), "class_scores": ("FLOAT32", [1, ANCHORS, 3])}
+MAPS = {"classes": ("INT32", [1, *SIZE])}
+OUTPUTS = {
+    "detection": OBJECTS,
+    "segmentation": MAPS,
+    "classification": {"probabilities": ("FLOAT32", [1, 3])},
+    "multitask": OBJECTS | MAPS,
+}
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="a Mac would run the packages")
+
+
+def specification(path: Path) -> Any:
+    """Return what is in a package."""
+    with quiet():
+        import coremltools
+
+        return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
+
+
+def operators(spec: Any) -> list[Any]:
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    return list(block.operations)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a package of each task, that of the detector in half precision."""
+    folder = tmp_path_factory.mktemp("coreml")
+    for kind in KINDS:
+        order = small_order(kind, nms=False, precision="fp16" if kind == "detection" else "fp32")
+        parity = write_verified(CoreMLFormat(), order, order.export, folder / f"{kind}.mlpackage", scenes(1))
+        assert parity is None
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_converter_gets_what_the_network_computes(kind: str) -> None:
+    order = small_order(kind, nms=False)
+    program = trace(order).module()
+    for image in torch.from_numpy(scenes()).float().split(1):
+        found = program(image)
+        with torch.no_grad():
+            expected = order.module(image)
+        for actual, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_takes_images_and_names_its_outputs(folder: Path, kind: str) -> None:
+    description = specification(folder / f"{kind}.mlpackage").description
+    (image,) = description.input
+    assert image.name == "images"
+    assert (image.type.imageType.height, image.type.imageType.width) == SIZE
+    colours = type(image.type.imageType).ColorSpace
+    assert colours.Name(image.type.imageType.colorSpace) == "RGB"
+    arrays = {output.name: output.type.multiArrayType for output in description.output}
+    types = {name: type(array).ArrayDataType.Name(array.dataType) for name, array in arrays.items()}
+    assert {name: (types[name], list(array.shape)) for name, array in arrays.items()} == OUTPUTS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_describes_itself(folder: Path, kind: str) -> None:
+    description = specification(folder / f"{kind}.mlpackage").description
+    within = json.loads(description.metadata.userDefined["mbdet"])
+    beside = json.loads((folder / f"{kind}.mlpackage.json").read_text())
+    assert beside.pop("parity") is None
+    assert beside.pop("bytes") > 100_000
+    assert within == beside
+    assert within["class_names"] == list(NAMES)
+    assert within["input"]["layout"] == "image"
+    assert description.metadata.shortDescription == f"{kind} of 3 classes"
+    assert {output.name: output.shortDescription for output in description.output} == within["output"]
+
+
+def test_half_precision_ends_with_the_last_convolution(folder: Path) -> None:
+    spec = specification(folder / "detection.mlpackage")
+    half = {  # names of values of 16 bits
+        output.name
+        for operator in operators(spec)
+        for output in operator.outputs
+        if output.type.tensorType.dataType == 10
+    }
+    by_type = {kind: [op for op in operators(spec) if op.type == kind] for kind in ("conv", "exp", "sigmoid", "clip")}
+    assert all(operator.outputs[0].name in half for operator in by_type["conv"])
+    assert not any(operator.outputs[0].name in half for kind in ("exp", "sigmoid") for operator in by_type[kind])
+    anchors = [
+        output
+        for operator in operators(spec)
+        for output in operator.outputs
+        if operator.type == "const" and [d.constant.size for d in output.type.tensorType.dimensions] == [ANCHORS, 2]
+    ]
+    assert not any(output.name in half for output in anchors)
+
+
+def test_8_bits_are_of_the_weights_of_layers_that_are_not_named(tmp_path: Path) -> None:
+    kept = ("class_heads", "backbone.blocks.12.pointwise.conv")
+    order = small_order("detection", nms=False, precision="int8", calibration=scenes(1), float_layers=kept)
+    description = CoreMLFormat().write(order, tmp_path / "m.mlpackage")
+    assert description["arithmetic"].startswith("weights in 8 bits; activations in half precision")
+    found = Counter(operator.type for operator in operators(specification(tmp_path / "m.mlpackage")))
+    layers = [
+        (name, layer.weight.numel())
+        for name, layer in order.export.network.named_modules()
+        if isinstance(layer, torch.nn.Conv2d)
+    ]
+    large = [name for name, size in layers if size > 2048]
+    rounded = [name for name in large if not name.startswith(kept)]
+    assert 0 < len(rounded) < len(large)
+    assert found["constexpr_affine_dequantize"] == len(rounded)
+    assert found["conv"] == len(layers)
+
+
+def test_it_cannot_be_run_elsewhere_than_on_a_mac(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"detection\.mlpackage: Core ML runs on Apple's systems alone"):
+        open_file(folder / "detection.mlpackage")
+
+
+def test_how_a_package_is_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Core ML itself is not here: only what it is given, and what is made of what it gives."""
+
+    class Model:
+        def __init__(self, path: str, compute_units: Any) -> None:
+            assert path.endswith("segmentation.mlpackage")
+            assert compute_units.name == "CPU_ONLY"
+
+        def predict(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+            assert inputs["images"].mode == "RGB"
+            return {"classes": np.asarray(inputs["images"])[None, :, :, 1].astype(np.int32)}
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("coremltools.models.MLModel", Model)
+    found = open_file(folder / "segmentation.mlpackage", "cpu").run(scenes())["classes"]
+    np.testing.assert_array_equal(found, scenes()[:, 1])
+    assert found.dtype == np.uint8
+
+
+def test_what_is_not_core_ml_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise NotImplementedError("Unsupported fx node\n whirl")
+
+    monkeypatch.setattr("coremltools.convert", fail)
+    with pytest.raises(InputError, match=r"Core ML has no way to say .* fx node whirl"):
+        CoreMLFormat().write(small_order("classification", nms=False), tmp_path / "m.mlpackage")
