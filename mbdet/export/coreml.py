@@ -75,7 +75,8 @@ class CoreMLFormat(Format):
 def trace(order: Order) -> torch.export.ExportedProgram:
     """Return the network and what follows it as operators of PyTorch, which Core ML's converter reads."""
     example = order.example(torch.float32).to(next(order.export.parameters()).device)
-    return torch.export.export(order.module, (example,)).run_decompositions({})
+    program: torch.export.ExportedProgram = torch.export.export(order.module, (example,)).run_decompositions({})
+    return program
 
 
 def _convert(program: torch.export.ExportedProgram, order: Order) -> Any:

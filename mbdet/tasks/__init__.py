@@ -5,6 +5,7 @@ from mbdet.tasks.callbacks import EMA, History
 from mbdet.tasks.classification import ClassificationTask
 from mbdet.tasks.detection import DetectionTask
 from mbdet.tasks.multitask import MultiTaskTask
+from mbdet.tasks.qat import QuantizationAwareTraining
 from mbdet.tasks.schedule import CosineDecay, ExponentialDecay, PolynomialDecay, Schedule
 from mbdet.tasks.segmentation import SegmentationTask
 
@@ -17,6 +18,7 @@ __all__ = [
     "History",
     "MultiTaskTask",
     "PolynomialDecay",
+    "QuantizationAwareTraining",
     "Schedule",
     "SegmentationTask",
     "Task",
