@@ -199,7 +199,8 @@ class MultiTaskTask(Task):
     def outputs(self, batch: Batch) -> tuple[DetectorOutput | None, SegmenterOutput | None]:
         """Run the heads that a batch has targets for: the batch norms of the other must not learn from its images."""
         if isinstance(batch, MultiTaskBatch):
-            return self(batch.images)
+            both: tuple[DetectorOutput, SegmenterOutput] = self(batch.images)
+            return both
         features = self.network.backbone(batch.images)
         detection = segmentation = None
         if not isinstance(batch, SegmentationBatch):
