@@ -3,7 +3,7 @@
 from mbdet.errors import InputError
 from mbdet.export.format import Format
 
-NAMES = ("onnx", "openvino", "litert", "coreml")
+NAMES = ("onnx", "openvino", "litert", "coreml", "ncnn")
 
 
 def find_format(name: str) -> Format:
@@ -32,5 +32,9 @@ def find_format(name: str) -> Format:
             from mbdet.export.coreml import CoreMLFormat
 
             return CoreMLFormat()
+        case "ncnn":
+            from mbdet.export.ncnn import NcnnFormat
+
+            return NcnnFormat()
         case _:
             raise InputError(f"no format is called {name!r}; there are {', '.join(NAMES)}")

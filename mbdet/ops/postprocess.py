@@ -91,8 +91,10 @@ class Postprocess:
 def clip(boxes: Tensor, input_size: tuple[int, int]) -> Tensor:
     """Cut boxes (..., 4) to the image; those beside it become empty."""
     height, width = input_size
-    # Axis by axis with plain numbers: a tensor of limits would be copied to the device at every call.
-    return torch.stack([boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)], dim=-1).flatten(-2)
+    # Side by side with plain numbers: a tensor of limits would be copied to the device at every call, and not every
+    # format of files has slices with a step.
+    sides = boxes.chunk(4, dim=-1)
+    return torch.cat([side.clamp(0, limit) for side, limit in zip(sides, (width, height) * 2, strict=True)], dim=-1)
 
 
 def separate_classes(boxes: Tensor, labels: Tensor, num_classes: int, input_size: tuple[int, int]) -> Tensor:

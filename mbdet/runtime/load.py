@@ -22,7 +22,7 @@ from mbdet.runtime.predictor import (
 )
 from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 
-SUFFIXES = (".onnx", ".tflite", ".xml", ".mlpackage")  # of the files that `open_file` knows
+SUFFIXES = (".onnx", ".tflite", ".xml", ".mlpackage", ".param")  # of the files that `open_file` knows
 
 
 class FileDetector(DetectorPredictor):
@@ -133,6 +133,10 @@ def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFil
             from mbdet.runtime.coreml import CoreMLFile
 
             return CoreMLFile
+        case ".param":
+            from mbdet.runtime.ncnn import NcnnFile
+
+            return NcnnFile
         case suffix:
             raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
 
