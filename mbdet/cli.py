@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a model from a config",
     "evaluate": "score a model, or a file of results, on a data set",
     "export": "write a trained model as a file for the device",
+    "sensitivity": "find the layers that suffer from 8-bit integers",
     "predict": "draw what a model finds in pictures",
     "weights": "list published weights, show and convert weight files",
     "cost": "count parameters, multiply-adds, memory and bytes of a model",
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         print("usage: mbdet COMMAND [options]\n")
         for command, purpose in COMMANDS.items():
-            print(f"  {command:10} {purpose}")
+            print(f"  {command:12} {purpose}")
         print("\nmbdet COMMAND --help tells more.")
         return 0
     try:
