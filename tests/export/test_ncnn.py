@@ -10,104 +10,72 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_exports import KINDS, NAMES, SIZE, scenes, small_export
 from torch import Tensor, nn
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 
 from mbdet.backbones import MobileNetV2, MobileNetV3
-from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Precision
-from mbdet.export.classification import ClassificationExport
 from mbdet.export.detection import DetectionExport
 from mbdet.export.format import Order, write_verified
 from mbdet.export.formats import find_format
-from mbdet.export.multitask import MultiTaskExport
 from mbdet.export.ncnn import NcnnFormat, check_layers
 from mbdet.export.segmentation import SegmentationExport
-from mbdet.models import LRASPP, SSDFPN, Classifier, DeepLabV3, Detector, MultiTask, Segmenter, SSDLite
+from mbdet.models import LRASPP, SSDFPN, DeepLabV3, Segmenter, SSDLite
 from mbdet.ops import Postprocess
 from mbdet.runtime.load import load_file
 from mbdet.runtime.ncnn import NcnnFile
 from mbdet.testing import settle
 
-SIZE = (97, 129)
-NAMES = ("cat", "dog", "gnu")
 
-
-def scenes(count: int = 3) -> np.ndarray:
-    return np.stack([draw_scene(1, 1, index, *SIZE).image for index in range(count)]).transpose(0, 3, 1, 2)
-
-
-def loud(network: nn.Module) -> nn.Module:
-    """Let scores spread and every class win somewhere, as in a trained network."""
-    for part in network.modules():
-        if isinstance(part, Detector):
-            heads = (
-                [part.box_head, part.class_head] if isinstance(part, SSDFPN) else [*part.box_heads, *part.class_heads]
-            )
-            for head in heads:
-                nn.init.normal_(head.last.weight, std=0.5 if isinstance(part, SSDFPN) else 0.15)
-        elif isinstance(part, DeepLabV3):
-            nn.init.normal_(part.classifier.weight, std=1.0)
-        elif isinstance(part, LRASPP):
-            for layer in (part.low_classifier, part.high_classifier):
-                nn.init.normal_(layer.weight, std=1.0)
-    return network.eval()
-
-
-def detector() -> DetectionExport:
-    backbone = MobileNetV2(0.35, scale_last=True, padding="same")
-    network = SSDLite(backbone, 3, SIZE, extra_channels=(32, 16), padding="same")
-    return DetectionExport(loud(settle(network)), Postprocess())
-
-
-def softmax_detector() -> DetectionExport:
-    network = SSDLite(MobileNetV3("small"), 3, SIZE, extra_channels=(32, 16))
-    return DetectionExport(loud(settle(network)), Postprocess("softmax", score_threshold=0.1))
-
-
-def pyramid() -> DetectionExport:
-    network = SSDFPN(MobileNetV2(0.35), 3, SIZE, neck_channels=16, tower_channels=16, tower_layers=2)
-    return DetectionExport(loud(settle(network)), Postprocess())
-
-
-def lraspp() -> SegmentationExport:
-    backbone = MobileNetV3("small", reduced_tail="segmentation", output_stride=16)
-    network = LRASPP(backbone, 3, SIZE, channels=16, pool_size=(3, 3), pool_stride=(2, 2))
-    return SegmentationExport(loud(settle(network)), "stretch")
-
-
-def deeplab() -> SegmentationExport:
-    backbone = MobileNetV2(0.35, last_channels=None, output_stride=16, padding="same")
-    network = DeepLabV3(backbone, 3, SIZE, channels=16, low_level="c2_depthwise", aux="c4")
-    return SegmentationExport(loud(settle(network)), "fit")
-
-
-def classifier() -> ClassificationExport:
-    return ClassificationExport(settle(Classifier(MobileNetV3("small"), 3, SIZE, hidden_channels=32)), 0.875)
-
-
-def both() -> MultiTaskExport:
-    network = MultiTask(
-        MobileNetV2(0.35, scale_last=True),
-        partial(SSDLite, num_classes=3, input_size=SIZE, extra_channels=(32, 16)),
-        partial(LRASPP, num_classes=3, input_size=SIZE, channels=16),
+def softmax_detector() -> Export[Any]:
+    export = DetectionExport(
+        SSDLite(MobileNetV3("small"), 3, SIZE, extra_channels=(32, 16)), Postprocess("softmax", score_threshold=0.1)
     )
-    return MultiTaskExport(loud(settle(network)), Postprocess(), NAMES)
+    settle(export.network)
+    for head in [*export.network.box_heads, *export.network.class_heads]:
+        nn.init.normal_(head.last.weight, std=0.15)
+    return export
 
 
-def write(export: Export, path: Path, precision: Precision = "fp32", probabilities: bool = False) -> Any:
+def pyramid() -> Export[Any]:
+    network = settle(SSDFPN(MobileNetV2(0.35), 3, SIZE, neck_channels=16, tower_channels=16, tower_layers=2))
+    for head in (network.box_head, network.class_head):
+        nn.init.normal_(head.last.weight, std=0.5)
+    return DetectionExport(network, Postprocess())
+
+
+def lraspp() -> Export[Any]:
+    backbone = MobileNetV3("small", reduced_tail="segmentation", output_stride=16)
+    network = settle(LRASPP(backbone, 3, SIZE, channels=16, pool_size=(3, 3), pool_stride=(2, 2)))
+    for layer in (network.low_classifier, network.high_classifier):
+        nn.init.normal_(layer.weight, std=1.0)
+    return SegmentationExport(network, "stretch")
+
+
+def deeplab() -> Export[Any]:
+    backbone = MobileNetV2(0.35, last_channels=None, output_stride=16, padding="same")
+    network = settle(DeepLabV3(backbone, 3, SIZE, channels=16, low_level="c2_depthwise", aux="c4"))
+    nn.init.normal_(network.classifier.weight, std=1.0)
+    return SegmentationExport(network, "fit")
+
+
+def write(export: Export[Any], path: Path, precision: Precision = "fp32", probabilities: bool = False) -> Any:
     order = Order(export, Form(nms=False, argmax=False, probabilities=probabilities), NAMES, precision)
     return write_verified(NcnnFormat(), order, export, path, scenes())
 
 
 @pytest.mark.parametrize(
     "make",
-    [lraspp, classifier, both, *(pytest.param(make, marks=pytest.mark.slow) for make in (softmax_detector, pyramid))],
+    [
+        *(pytest.param(partial(small_export, kind), id=kind) for kind in KINDS if kind != "detection"),
+        *(pytest.param(make, marks=pytest.mark.slow) for make in (softmax_detector, pyramid, lraspp)),
+    ],
 )
-def test_every_kind_of_network(make: Callable[[], Export], tmp_path: Path) -> None:
+def test_every_kind_of_network(make: Callable[[], Export[Any]], tmp_path: Path) -> None:
     torch.manual_seed(0)
     export = make()
     path = tmp_path / "m.ncnn.param"
@@ -120,7 +88,7 @@ def test_every_kind_of_network(make: Callable[[], Export], tmp_path: Path) -> No
 
 def test_a_detector_and_its_description(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    assert write(detector(), tmp_path / "m.ncnn.param").detections >= 50
+    assert write(small_export("detection"), tmp_path / "m.ncnn.param").detections >= 50
     description = json.loads((tmp_path / "m.ncnn.param.json").read_text())
     size = sum((tmp_path / name).stat().st_size for name in ("m.ncnn.param", "m.ncnn.bin"))
     assert description["bytes"] == size
@@ -183,7 +151,7 @@ def test_a_network_that_pnnx_cannot_convert(tmp_path: Path, monkeypatch: pytest.
     program.chmod(0o755)
     monkeypatch.setattr("pnnx.EXEC_PATH", str(program))
     with pytest.raises(InputError, match=r"pnnx cannot convert the network to ncnn \(unknown thing\)"):
-        write(classifier(), tmp_path / "m.ncnn.param")
+        write(small_export("classification"), tmp_path / "m.ncnn.param")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +163,7 @@ def test_a_network_that_pnnx_cannot_convert(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_what_the_format_cannot_do(order: dict, message: str, tmp_path: Path) -> None:
-    export = classifier()
+    export = small_export("classification")
     ordered = Order(**{"export": export, "form": Form(nms=False, argmax=False), "class_names": NAMES, **order})
     with pytest.raises(InputError, match=message):
         write_verified(NcnnFormat(), ordered, export, tmp_path / "m.ncnn.param", scenes())
