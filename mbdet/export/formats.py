@@ -3,7 +3,7 @@
 from mbdet.errors import InputError
 from mbdet.export.format import Format
 
-NAMES = ("onnx", "openvino", "litert", "coreml", "ncnn")
+NAMES = ("onnx", "openvino", "executorch", "litert", "ncnn", "coreml")
 
 
 def find_format(name: str) -> Format:
@@ -36,5 +36,9 @@ def find_format(name: str) -> Format:
             from mbdet.export.ncnn import NcnnFormat
 
             return NcnnFormat()
+        case "executorch":
+            from mbdet.export.executorch import ExecuTorchFormat
+
+            return ExecuTorchFormat()
         case _:
             raise InputError(f"no format is called {name!r}; there are {', '.join(NAMES)}")

@@ -22,7 +22,7 @@ from mbdet.runtime.predictor import (
 )
 from mbdet.runtime.types import Classification, Detections, MultiTaskPrediction, Segmentation
 
-SUFFIXES = (".onnx", ".tflite", ".xml", ".mlpackage", ".param")  # of the files that `open_file` knows
+SUFFIXES = (".onnx", ".tflite", ".xml", ".mlpackage", ".param", ".pte")  # of the files that `open_file` knows
 
 
 class FileDetector(DetectorPredictor):
@@ -137,6 +137,10 @@ def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFil
             from mbdet.runtime.ncnn import NcnnFile
 
             return NcnnFile
+        case ".pte":
+            from mbdet.runtime.executorch import ExecuTorchFile
+
+            return ExecuTorchFile
         case suffix:
             raise InputError(f"{path}: no engine runs {suffix or 'such'} files; give one of {', '.join(SUFFIXES)}")
 

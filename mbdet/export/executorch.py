@@ -1,0 +1,195 @@
+"""ExecuTorch files, for PyTorch's own runtime on phones and small boards, whose convolutions XNNPACK computes."""
+
+import copy
+import json
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from mbdet.backbones.base import Normalize
+from mbdet.errors import InputError
+from mbdet.export.format import Format, Order, is_kept
+from mbdet.models import Detector
+
+try:
+    from mbdet.runtime.executorch import DESCRIPTION, ExecuTorchFile, quiet
+
+    with quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+        from executorch.exir import to_edge_transform_and_lower
+        from executorch.exir.delegate import executorch_call_delegate
+        from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationConfig, QuantizationSpec
+        from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+except ImportError as error:
+    raise InputError(f"the ExecuTorch export needs {error.name}: pip install 'mbdet[executorch]'") from error
+
+_NETWORK = "export.network"  # where the network is in what is traced
+# The least distance between two values of a scale. The quantiser's own 2**-12 is more than the weights of many channels
+# have once batch norms are folded into them; it cost SSDLite on MobileNetV2 0.5 points of COCO AP.
+_LEAST_SCALE = 1e-9
+
+
+class ExecuTorchFormat(Format):
+    """ExecuTorch: one file, with its description inside."""
+
+    name = "ExecuTorch"
+    suffix = ".pte"
+    precisions = ("fp32", "fp16", "int8")
+
+    def write(self, order: Order, path: Path) -> dict[str, Any]:
+        """See `Format.write`."""
+        with quiet():
+            content, undelegated = lower(trace(order), order.describe())
+        path.write_bytes(content)
+        return {"undelegated": undelegated}
+
+    def open(self, path: Path) -> ExecuTorchFile:
+        """See `Format.open`."""
+        return ExecuTorchFile(path, "cpu")
+
+
+def trace(order: Order) -> ExportedProgram:
+    """Return the network and what follows it as operators of PyTorch, in the order's precision.
+
+    Raises:
+        InputError: If int8 has nothing left to quantise.
+    """
+    # A copy of its own: XNNPACK moves the channels itself, and takes no weights that have been moved already.
+    module = copy.deepcopy(order.module).cpu().to(memory_format=torch.contiguous_format)
+    if order.precision == "fp16":
+        halve(module)
+    example = (order.example().contiguous(),)  # calibration images may have their channels last in memory
+    with torch.no_grad():
+        program = torch.export.export(module, example)
+        if order.precision == "int8":
+            assert order.calibration is not None
+            quantized = quantize(program, module, order.calibration, order.float_layers)
+            program = torch.export.export(quantized, example)
+    return program
+
+
+def halve(module: nn.Module) -> None:
+    """Let a network compute in half precision, in place; but boxes, in pixels, need more digits than it has."""
+    anchors = [(part, part.anchors) for part in module.modules() if isinstance(part, Detector)]
+    module.half()
+    for part, values in anchors:
+        part.anchors = values
+
+
+def quantize(
+    program: ExportedProgram, module: nn.Module, images: NDArray[np.uint8], float_layers: Sequence[str]
+) -> nn.Module:
+    """Return a program that computes the network with 8-bit integers: weights by channel, activations by range.
+
+    Args:
+        program: In single precision, see `Order.module`.
+        module: What it was traced from.
+        images: (N, 3, H, W) RGB to learn the ranges from.
+        float_layers: Names of layers of the network that stay as they are, see `Order`.
+
+    Raises:
+        InputError: If nothing is left to quantise.
+    """
+    layers = module.get_submodule(_NETWORK).named_modules()
+    kept = {name for name, layer in layers if isinstance(layer, Normalize) or is_kept(name, float_layers)}
+    observed = prepare_pt2e(program.module(), NetworkQuantizer(kept))
+    for image in images:
+        observed(torch.from_numpy(image[None].copy()))
+    quantized: torch.fx.GraphModule = convert_pt2e(observed)
+    if not any("quantize_per_tensor" in str(node.target) for node in quantized.graph.nodes):
+        raise InputError("nothing is left to quantise; keep fewer layers in float")
+    return quantized
+
+
+class NetworkQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # untyped
+    """Quantises the network of a traced `Order.module` alone.
+
+    Args:
+        kept: Names of its layers that stay as they are; those below them must be there too.
+    """
+
+    def __init__(self, kept: set[str]) -> None:
+        super().__init__()
+        self.kept = kept
+        self.set_global(_symmetric_by_channel())
+
+    def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        """Say how each operation is quantised."""
+        # An annotation that says nothing keeps an operation in float. A filter would not do: the quantiser asks it
+        # neither of concatenations nor of what shares its scale with the operation before.
+        for node in model.graph.nodes:
+            if node.op == "call_function" and self._is_float(node):
+                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=True)
+        annotated: torch.fx.GraphModule = super().annotate(model)
+        return annotated
+
+    def _is_float(self, node: torch.fx.Node) -> bool:
+        """Tell whether an operation stays as it is."""
+        # Maps that are joined have ranges of their own; one scale for all of them would be too coarse for most.
+        if node.target == torch.ops.aten.cat.default:
+            return True
+        scopes = [scope for scope, _ in node.meta.get("nn_module_stack", {}).values()]
+        layer = scopes[-1].partition("@")[0] if scopes else ""  # @ numbers the calls of a layer
+        inside = f"{layer}.".startswith(f"{_NETWORK}.")
+        return not inside or layer.removeprefix(f"{_NETWORK}.") in self.kept
+
+
+def _symmetric_by_channel() -> QuantizationConfig:
+    """Return what XNNPACK computes with: symmetric weights by channel, activations with a scale for each tensor."""
+    activations = QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=_LEAST_SCALE),
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+    )
+    weights = QuantizationSpec(
+        dtype=torch.int8,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_LEAST_SCALE),
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+    )
+    return QuantizationConfig(activations, activations, weights, None)
+
+
+def _hardsigmoid(x: Tensor) -> Tensor:
+    """Say a gate of MobileNetV3 in operators of XNNPACK; PyTorch's own way has conversions of types, which it lacks."""
+    return (x + 3).clamp(0, 6) / 6
+
+
+def lower(program: ExportedProgram, description: dict[str, Any]) -> tuple[bytes, dict[str, int]]:
+    """Hand to XNNPACK, ExecuTorch's fast engine, what it can compute.
+
+    Returns:
+        The content of the file, and how many operators of each kind ExecuTorch computes by itself.
+
+    Raises:
+        InputError: If the network has an operator that ExecuTorch lacks; it names it.
+    """
+    methods = {DESCRIPTION: json.dumps(description)}
+    program = program.run_decompositions({torch.ops.aten.hardsigmoid.default: _hardsigmoid})
+    try:
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+        # Before it is written, which adds what is none of the network's.
+        calls = [node.target for node in edge.exported_program().graph.nodes if node.op == "call_function"]
+        content: bytes = edge.to_executorch().buffer
+    except Exception as error:  # the exporter has no class of its own for what it does not know
+        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"ExecuTorch refuses the network ({reason}); build it from other operators, or export to another format"
+        ) from error
+    inside = (executorch_call_delegate, operator.getitem)
+    return content, dict(Counter(call.name() for call in calls if call not in inside))
