@@ -74,7 +74,8 @@ class CoreMLFormat(Format):
 
 def trace(order: Order) -> torch.export.ExportedProgram:
     """Return the network and what follows it as operators of PyTorch, which Core ML's converter reads."""
-    example = order.example(torch.float32).to(next(order.export.parameters()).device)
+    # Pictures come with their channels last in memory, an order that Core ML's converter refuses.
+    example = order.example(torch.float32).contiguous().to(next(order.export.parameters()).device)
     program: torch.export.ExportedProgram = torch.export.export(order.module, (example,)).run_decompositions({})
     return program
 
