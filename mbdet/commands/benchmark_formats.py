@@ -93,6 +93,7 @@ def main(argv: Sequence[str]) -> None:
         runs: list[Callable[[int], object]] = [partial(_predict, predictor, pictures) for predictor in predictors]
         for row, seconds in zip(rows, in_turns(runs, options.rounds), strict=True):
             row.seconds[threads] = seconds.tolist()
+        del predictors, runs  # open ExecuTorch files forbid another number of threads
 
     table = formats_table(rows, monitor)
     console.print(table)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mbdet.errors import InputError
 from mbdet.runtime.image import Resizing
-from mbdet.runtime.model_file import ModelFile, Values
+from mbdet.runtime.model_file import ModelFile, Values, description_beside
 from mbdet.runtime.multitask import MultiTaskPredictor
 from mbdet.runtime.predictor import (
     TOP,
@@ -106,8 +106,12 @@ PREDICTORS: dict[str, Callable[[ModelFile], Predictor[Any]]] = {
 
 
 def is_model_file(name: str | Path) -> bool:
-    """Tell by its name whether a file is one that `load_file` reads."""
-    return Path(name).suffix in SUFFIXES
+    """Tell by its name whether a file is one that `load_file` reads.
+
+    A TFLite file may also hold published weights; those that mbdet exported have their description beside them.
+    """
+    path = Path(name)
+    return path.suffix in SUFFIXES and (path.suffix != ".tflite" or description_beside(path).exists())
 
 
 def find_engine(path: Path) -> Callable[[Path, str | None, int | None], ModelFile]:

@@ -19,33 +19,33 @@ MIN_SCALE = 1e-4  # of a batch norm's weight
 class FakeQuantized:
     """A network whose convolutions, sums and products take and give values that int8 can express.
 
-    The batch norms are folded into the convolutions before these are rounded. The parameters and statistics are the
-    network's own tensors: what trains or loads one trains or loads the other.
+    The batch norms are folded into the convolutions before these are rounded, one scale for each output channel. The
+    parameters and statistics are the network's own tensors: what trains or loads one trains or loads the other.
+
+    The statistics stay as they are, and passes in training use them too: they would adapt to the rounding, and the
+    network without it, or rounded by ranges that another tool has learned, would be another one.
 
     Args:
-        network: On its device, where it must stay. Layers that are in evaluation mode keep their statistics.
-        per_channel: Whether each output channel of a kernel has a scale of its own.
+        network: On its device, where it must stay.
 
     Attributes:
-        observing: Whether training passes move the ranges of the values.
-        learning_norms: Whether they move the statistics of the batch norms, and use those of the batch.
+        observing: Whether training passes move the ranges of the activations; those of the weights always follow them.
 
     Raises:
         InputError: If a package is missing.
     """
 
-    def __init__(self, network: Network, per_channel: bool) -> None:
+    def __init__(self, network: Network) -> None:
         prepare, self._observe = _torchao()
         _part_from_zero(network)
         captured = _capture(network)
         names = set(captured.state_dict())
-        self._prepared = prepare(captured, per_channel)
+        self._prepared = prepare(captured)
         _restore_constants(self._prepared, network)
         self._of_rounding = [name for name in self._prepared.state_dict() if name not in names]
-        self._training = _variant(self._prepared, network, norms=True, dropout=True)
-        self._frozen = _variant(self._prepared, network, norms=False, dropout=True)
-        self._evaluation = _variant(self._prepared, network, norms=False, dropout=False)
-        self.observing = self.learning_norms = True
+        self._training = _variant(self._prepared, dropout=True)
+        self._evaluation = _variant(self._prepared, dropout=False)
+        self.observing = True
         self._moves: bool | None = None  # whether passes move the ranges as it is
 
     def __call__(self, images: Tensor, training: bool) -> Any:
@@ -59,10 +59,7 @@ class FakeQuantized:
         if moves != self._moves:
             self._observe(self._prepared, moves)
             self._moves = moves
-        if not training:
-            return self._evaluation(images)
-        # A single image has no variance on the maps of one cell.
-        return (self._training if self.learning_norms and len(images) > 1 else self._frozen)(images)
+        return (self._training if training else self._evaluation)(images)
 
     def ranges(self) -> dict[str, Tensor]:
         """Return what has been observed of the values, by the names of the graph."""
@@ -84,8 +81,8 @@ class FakeQuantized:
         self._moves = None
 
 
-def _torchao() -> tuple[Callable[[GraphModule, bool], GraphModule], Callable[[nn.Module, bool], None]]:
-    """Return what puts the rounding into a graph, and what switches the observation of ranges on and off.
+def _torchao() -> tuple[Callable[[GraphModule], GraphModule], Callable[[nn.Module, bool], None]]:
+    """Return what puts the rounding into a graph, and what switches the observation of activations on and off.
 
     Raises:
         InputError: If torchao or ExecuTorch is missing.
@@ -95,20 +92,31 @@ def _torchao() -> tuple[Callable[[GraphModule, bool], GraphModule], Callable[[nn
             XNNPACKQuantizer,
             get_symmetric_quantization_config,
         )
-        from torchao.quantization.pt2e import disable_observer, enable_observer
+        from torchao.quantization.pt2e import FakeQuantize
         from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
     except ModuleNotFoundError as error:
         raise InputError(f"quantisation-aware training needs {error.name}: pip install 'mbdet[executorch]'") from error
 
-    def prepare(captured: GraphModule, per_channel: bool) -> GraphModule:
-        config = get_symmetric_quantization_config(is_per_channel=per_channel, is_qat=True)
+    def prepare(captured: GraphModule) -> GraphModule:
+        config = get_symmetric_quantization_config(is_per_channel=True, is_qat=True)
         prepared: GraphModule = prepare_qat_pt2e(captured, XNNPACKQuantizer().set_global(config))
+        for module in prepared.modules():
+            if isinstance(module, FakeQuantize) and _rounds_weights(module):
+                # The range that they have now, as whatever quantises them later takes it, and no average of the past.
+                module.activation_post_process.averaging_constant = 1.0
         return prepared
 
     def observe(module: nn.Module, on: bool) -> None:
-        module.apply(enable_observer if on else disable_observer)
+        for each in module.modules():
+            if isinstance(each, FakeQuantize):
+                each.enable_observer(on or _rounds_weights(each))
 
     return prepare, observe
+
+
+def _rounds_weights(module: nn.Module) -> bool:
+    """Tell whether a rounding module is for weights: their ranges are symmetric, those of activations are not."""
+    return getattr(module, "qscheme", None) in (torch.per_channel_symmetric, torch.per_tensor_symmetric)
 
 
 def _part_from_zero(network: Network) -> None:
@@ -149,15 +157,13 @@ def _restore_constants(prepared: GraphModule, network: Network) -> None:
     prepared.recompile()
 
 
-def _variant(prepared: GraphModule, network: Network, norms: bool, dropout: bool) -> GraphModule:
-    """Return a graph on the same tensors and ranges with other switches.
+def _variant(prepared: GraphModule, dropout: bool) -> GraphModule:
+    """Return a graph on the same tensors and ranges whose batch norms use the statistics that they have.
 
     torchao's own switch, `move_exported_model_to_eval`, would set the constants of the batch norms as well.
 
     Args:
         prepared: A graph in training.
-        network: What it was captured from.
-        norms: Whether batch norms learn and use the statistics of the batch, those of layers in evaluation mode apart.
         dropout: Whether it acts.
     """
     variant = GraphModule(prepared, deepcopy(prepared.graph))
@@ -165,10 +171,9 @@ def _variant(prepared: GraphModule, network: Network, norms: bool, dropout: bool
         if node.target is aten.dropout.default:
             node.update_arg(2, dropout)
         elif node.target is aten.batch_norm.default:
-            node.update_arg(5, norms and _layer_of(node.args[3], network).training)
+            node.update_arg(5, False)
         elif node.target is aten.add_.Tensor and node.args[0].op == "get_attr":  # the counter of a batch norm
-            learns = norms and _layer_of(node.args[0], network).training
-            node.update_arg(1, int(learns))
+            node.update_arg(1, 0)
     variant.recompile()
     return variant
 

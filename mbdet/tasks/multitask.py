@@ -199,8 +199,7 @@ class MultiTaskTask(Task):
     def outputs(self, batch: Batch) -> tuple[DetectorOutput | None, SegmenterOutput | None]:
         """Run the heads that a batch has targets for: the batch norms of the other must not learn from its images."""
         if isinstance(batch, MultiTaskBatch):
-            both: tuple[DetectorOutput, SegmenterOutput] = self(batch.images)
-            return both
+            return cast(MultiTaskOutput, self(batch.images))
         features = self.network.backbone(batch.images)
         detection = segmentation = None
         if not isinstance(batch, SegmentationBatch):

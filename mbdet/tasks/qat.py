@@ -17,30 +17,23 @@ class QuantizationAwareTraining(Callback):
 
     Give it to the fine-tuning of a trained network, at a low learning rate. What is trained, averaged and stored are
     the network's own float weights, which learn to bear the rounding: the checkpoint is one like any other, and every
-    format can be quantised from it. Validations round too, so they score what an int8 file will score.
+    format can be quantised from it. Validations round too.
 
-    Batch norms are folded into their convolutions before these are rounded, as in a file. The rounding is that of
-    ExecuTorch's XNNPACK quantiser.
+    Batch norms are folded into their convolutions before these are rounded, as in a file, and keep their statistics.
+    The rounding is that of ExecuTorch's XNNPACK quantiser.
 
     Args:
         observer_epochs: After so many epochs the ranges of the activations stay as they are (by default as in
             torchvision's train_quantization.py); None never fixes them.
-        batch_norm_epochs: After so many epochs the statistics of the batch norms stay as they are, likewise.
-        per_channel: Whether each output channel of a convolution has a scale of its own, as in the files of this
-            package. Some accelerators know only one scale per layer, which costs MobileNets far more.
 
     Raises:
-        InputError: If a number of epochs is less than 1.
+        InputError: If that is less than 1.
     """
 
-    def __init__(
-        self, observer_epochs: int | None = 4, batch_norm_epochs: int | None = 3, per_channel: bool = True
-    ) -> None:
-        for name, epochs in (("observer_epochs", observer_epochs), ("batch_norm_epochs", batch_norm_epochs)):
-            if epochs is not None and epochs < 1:
-                raise InputError(f"{name} is {epochs}; give 1 or more, or null")
-        self.observer_epochs, self.batch_norm_epochs = observer_epochs, batch_norm_epochs
-        self.per_channel = per_channel
+    def __init__(self, observer_epochs: int | None = 4) -> None:
+        if observer_epochs is not None and observer_epochs < 1:
+            raise InputError(f"observer_epochs is {observer_epochs}; give 1 or more, or null")
+        self.observer_epochs = observer_epochs
         self._first_epoch: int | None = None  # that this callback has seen
         self._stored: dict[str, Tensor] = {}  # ranges from a checkpoint
         self._graphs: FakeQuantized | None = None
@@ -64,7 +57,7 @@ class QuantizationAwareTraining(Callback):
                 "quantisation-aware training runs both heads on every image: give a data module whose images have boxes"
                 " and masks, such as mbdet.data.VocMultiTaskDataModule"
             )
-        self._graphs = FakeQuantized(task.network, self.per_channel)
+        self._graphs = FakeQuantized(task.network)
         if trainer.ckpt_path is None:
             self._first_epoch, self._stored = None, {}
         if self._stored:
@@ -86,7 +79,6 @@ class QuantizationAwareTraining(Callback):
             self._first_epoch = trainer.current_epoch
         epoch = trainer.current_epoch - self._first_epoch
         self._graphs.observing = self.observer_epochs is None or epoch < self.observer_epochs
-        self._graphs.learning_norms = self.batch_norm_epochs is None or epoch < self.batch_norm_epochs
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the passes go through the network again."""

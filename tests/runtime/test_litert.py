@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mbdet.errors import InputError
-from mbdet.runtime.load import open_file
+from mbdet.runtime.load import is_model_file, open_file
 
 DESCRIPTION = {"task": "detection", "class_names": ["a"], "input": {"size": [8, 8], "batch": 1}}
 
@@ -47,3 +47,8 @@ def test_a_missing_engine_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(InputError, match=r"pip install 'mbdet\[litert-run\]'"):
         open_file(described(tmp_path / "m.tflite", b""))
+
+
+def test_published_weights_in_the_same_format_are_no_model_file(tmp_path: Path) -> None:
+    assert not is_model_file(tmp_path / "m.tflite")
+    assert is_model_file(described(tmp_path / "m.tflite", b""))

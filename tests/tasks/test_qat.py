@@ -32,6 +32,7 @@ from mbdet.tasks import (
     SegmentationTask,
     Task,
 )
+from mbdet.testing import settle
 
 pytest.importorskip("executorch")
 
@@ -47,7 +48,8 @@ def detection(shapes: Path, _: Path) -> Made:
 
 
 def segmentation(shapes: Path, _: Path) -> Made:
-    network = DeepLabV3(MobileNetV1(0.25, output_stride=16), 7, SIZE, channels=8, aux="c4")
+    backbone = MobileNetV1(0.25, output_stride=16)
+    network = DeepLabV3(backbone, 7, SIZE, channels=8, aux="c4")
     data = ShapesSegmentationDataModule(str(shapes), SIZE, num_train=8, num_val=5, batch_size=4, num_workers=0)
     return SegmentationTask(network, SGD), data
 
@@ -86,6 +88,7 @@ def test_every_kind_of_network_learns_to_be_rounded(
 ) -> None:
     torch.manual_seed(0)
     task, data = make(shapes, image_folder)
+    settle(task.network).train()
     before = {name: value.clone() for name, value in task.state_dict().items()}
     compare = Compare()
     fit = trainer(
@@ -96,11 +99,13 @@ def test_every_kind_of_network_learns_to_be_rounded(
     )
     fit.fit(task, data)
     assert task.metrics is not None
+    # Random networks magnify every rounding, and another network would be at 1.4; the tests of the graph are closer.
     assert all(1e-3 < error < 1 for error in compare.errors), compare.errors
     after = task.state_dict()
     assert after.keys() == before.keys()
-    unchanged = [name for name, value in before.items() if torch.equal(value, after[name])]
-    assert [name for name in unchanged if name.endswith("weight")] == []
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved >= {name for name in before if name.startswith("network.backbone") and name.endswith("conv.weight")}
+    assert not any("running" in name or "tracked" in name for name in moved)
 
     fit.save_checkpoint(tmp_path / "last.ckpt")
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
@@ -114,7 +119,8 @@ def test_a_resumed_training_keeps_what_is_fixed(image_folder: Path, tmp_path: Pa
     def run(epochs: int, checkpoint: Path | None) -> tuple[Task, dict[str, torch.Tensor], pl.Trainer]:
         torch.manual_seed(0)
         task, data = classification(Path(), image_folder)
-        callback = QuantizationAwareTraining(observer_epochs=1, batch_norm_epochs=1)
+        settle(task.network).train()
+        callback = QuantizationAwareTraining(observer_epochs=1)
         fit = trainer(tmp_path, max_epochs=epochs, limit_val_batches=0, callbacks=[callback])
         fit.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         return task, callback.state_dict()["ranges"], fit
@@ -122,8 +128,9 @@ def test_a_resumed_training_keeps_what_is_fixed(image_folder: Path, tmp_path: Pa
     first, ranges, fit = run(1, None)
     fit.save_checkpoint(tmp_path / "last.ckpt")
     second, others, _ = run(2, tmp_path / "last.ckpt")
-    observed = {name: value for name, value in ranges.items() if not name.endswith("observer_enabled")}
-    assert len(observed) > 100
+    # Of the activations, which have one range each; those of the weights follow the weights.
+    observed = {name: value for name, value in ranges.items() if name.endswith("min_val") and value.numel() == 1}
+    assert len(observed) > 30
     assert all(torch.equal(value, others[name]) for name, value in observed.items())
     for (name, value), other in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         fixed = any(word in name for word in ("running", "tracked", "normalize"))
