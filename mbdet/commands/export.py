@@ -68,11 +68,11 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("--calibration_images is a number from 1 up")
     if options.calibration is not None and options.precision != "int8":
         raise InputError(f"--calibration: {options.precision} files have nothing to learn; give --precision int8")
-    if options.precision == "int8" and options.calibration is None:
-        raise InputError("int8 needs pictures to learn the ranges of activations from; give --calibration FOLDER")
     names = NAMES if options.format == "all" else (options.format,)
-    if len(names) == 1:  # find out before the weights are read
-        output_path(options.output, options.weights, find_format(names[0]), options.precision, of_many=False)
+    for target in map(find_format, names if len(names) == 1 else ()):  # find out before the weights are read
+        output_path(options.output, options.weights, target, options.precision, of_many=False)
+        if options.precision == "int8" and target.calibrated and options.calibration is None:
+            raise InputError("int8 learns the ranges of activations from pictures; give --calibration FOLDER")
     cli = ConfigCLI(options.config, overrides)
     if (
         options.probabilities

@@ -22,11 +22,11 @@ def main(argv: Sequence[str]) -> None:
         "mbdet predict",
         description="Draw boxes with names and scores, the likeliest class, or the classes of all pixels, and list them"
         " in predictions.json. Classes of pixels are also written as masks/NAME.png of the picture's size, a palette"
-        " image whose values they are. An ONNX file runs without PyTorch.",
+        " image whose values they are. An exported file runs without PyTorch.",
         epilog="With a config, any of its values can be overridden.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", type=Path, help="checkpoint, exported ONNX file, or config (with --weights)")
+    parser.add_argument("model", type=Path, help="checkpoint, exported file, or config (with --weights)")
     parser.add_argument("images", type=Path, help="a picture or a folder of them")
     parser.add_argument("--weights", help="weights for a config")
     parser.add_argument(

@@ -42,6 +42,7 @@ class CoreMLFormat(Format):
     name = "Core ML"
     suffix = ".mlpackage"
     precisions = ("fp32", "fp16", "int8")
+    calibrated = False
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""

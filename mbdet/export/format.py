@@ -109,6 +109,7 @@ class Format(ABC):
         nms: Whether its runtimes have non-maximum suppression.
         argmax: Whether they can choose the class of a pixel.
         dynamic_batch: Whether a file may take any number of images.
+        calibrated: Whether int8 learns the ranges of activations from images.
     """
 
     name: ClassVar[str]
@@ -117,6 +118,7 @@ class Format(ABC):
     nms: ClassVar[bool] = False
     argmax: ClassVar[bool] = True
     dynamic_batch: ClassVar[bool] = False
+    calibrated: ClassVar[bool] = True
 
     @abstractmethod
     def write(self, order: Order, path: Path) -> dict[str, Any]:
@@ -192,8 +194,8 @@ def check_order(target: Format, order: Order) -> None:
         raise InputError(f"the runtimes of {target.name} have no non-maximum suppression; leave --nms out")
     if order.dynamic_batch and not target.dynamic_batch:
         raise InputError(f"{target.name} files take one image at a time; leave --dynamic_batch out")
-    if order.precision == "int8" and order.calibration is None:
-        raise InputError("int8 needs images to learn the ranges of activations from")
+    if order.precision == "int8" and target.calibrated and order.calibration is None:
+        raise InputError("int8 learns the ranges of activations from pictures; give --calibration FOLDER")
     layers = {name for name, _ in order.export.network.named_modules()}
     unknown = [name for name in order.float_layers if name not in layers]
     if unknown:

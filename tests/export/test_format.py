@@ -98,7 +98,7 @@ def test_what_a_format_cannot_do(order: Order, changes: dict[str, Any], message:
 
 
 def test_int8_needs_images(order: Order) -> None:
-    with pytest.raises(InputError, match="int8 needs images"):
+    with pytest.raises(InputError, match="int8 learns the ranges of activations from pictures"):
         check_order(find_format("onnx"), Order(order.export, Form(), NAMES, "int8"))
 
 
