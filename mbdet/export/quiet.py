@@ -19,10 +19,11 @@ def quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     sys.stderr.flush()
     with (
-        tempfile.TemporaryFile() as held,
+        tempfile.TemporaryFile(buffering=0) as held,
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.TextIOWrapper(os.fdopen(os.dup(held.fileno()), "wb"), write_through=True)),
+        os.fdopen(os.dup(held.fileno()), "w", buffering=1) as lines,
+        contextlib.redirect_stderr(lines),
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -31,6 +32,7 @@ def quiet() -> Iterator[None]:
         try:
             yield
         except BaseException:
+            lines.flush()
             held.seek(0)
             os.write(stream, held.read())
             raise
