@@ -12,8 +12,8 @@ from torch import fx
 
 from mbdet.errors import InputError
 from mbdet.export.format import Format, Order, is_kept
-from mbdet.export.quiet import quiet
 from mbdet.runtime.model_file import ModelFile
+from mbdet.runtime.quiet import quiet
 
 try:
     with quiet():  # it names each library of a newer version than it was tested with

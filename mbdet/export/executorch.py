@@ -18,9 +18,10 @@ from mbdet.backbones.base import Normalize
 from mbdet.errors import InputError
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.models import Detector
+from mbdet.runtime.quiet import quiet
 
 try:
-    from mbdet.runtime.executorch import DESCRIPTION, ExecuTorchFile, quiet
+    from mbdet.runtime.executorch import DESCRIPTION, ExecuTorchFile
 
     with quiet():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -18,7 +18,7 @@ from mbdet.backbones.blocks import ConvBNAct, SqueezeExcite
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form
 from mbdet.export.format import Format, Order, is_kept
-from mbdet.export.quiet import quiet
+from mbdet.runtime.quiet import quiet
 
 try:
     with quiet():

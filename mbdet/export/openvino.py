@@ -11,7 +11,7 @@ import numpy as np
 from mbdet.errors import InputError
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.export.onnx import convert
-from mbdet.export.quiet import quiet
+from mbdet.runtime.quiet import quiet
 
 try:
     import nncf

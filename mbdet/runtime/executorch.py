@@ -1,11 +1,7 @@
 """ExecuTorch as engine of a model file."""
 
 import json
-import logging
-import warnings
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +10,7 @@ from numpy.typing import NDArray
 
 from mbdet.errors import InputError
 from mbdet.runtime.model_file import ModelFile, Values, cannot_load
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what ExecuTorch says of its own internals, which a user can do nothing about; what fails raises."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
+from mbdet.runtime.quiet import quiet
 
 try:
     # Its Python binding takes tensors of PyTorch, and nothing else; on a phone it needs no PyTorch.

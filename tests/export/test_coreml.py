@@ -16,7 +16,7 @@ from mbdet.export.format import Order, write_verified
 pytest.importorskip("coremltools")
 
 from mbdet.export.coreml import CoreMLFormat, trace
-from mbdet.export.quiet import quiet
+from mbdet.runtime.quiet import quiet
 
 ANCHORS = len(small_order("detection", nms=False).export.network.anchors)
 OBJECTS = {"anchor_boxes": ("FLOAT32", [1, ANCHORS, 4]), "class_scores": ("FLOAT32", [1, ANCHORS, 3])}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mbdet.errors import InputError
-from mbdet.export.quiet import quiet
 from mbdet.runtime.load import open_file
+from mbdet.runtime.quiet import quiet
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+from mbdet.errors import InputError
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hold back remarks, warnings and progress bars, and what C++ writes to the error stream.
 
-    Of the error stream, all comes out if an exception does.
+    Of the error stream, all comes out if an exception does that may need it: not an `InputError`, which says all.
     """
     disabled = logging.root.manager.disable
     sys.stderr.flush()
@@ -31,6 +33,8 @@ def quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except InputError:
+            raise
         except BaseException:
             lines.flush()
             held.seek(0)
