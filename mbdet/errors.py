@@ -11,3 +11,8 @@ class InputError(ValueError):
     def __init__(self, message: str) -> None:
         # A DataLoader worker hands its exception over as text, with the worker's traceback in front of our line.
         super().__init__(message.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an exception says, short enough for a line of ours; its class if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mbdet.backbones.base import Backbone, FeatureSpec
+from mbdet.errors import first_line
 from mbdet.models.classifier import Classifier
 from mbdet.models.detector import Detector
 from mbdet.models.multitask import MultiTask
@@ -236,7 +237,7 @@ def check_export(network: Checked) -> None:
     try:
         program = torch.export.export(network, (images[:2],), dynamic_shapes=({0: batch},)).module()
     except Exception as error:  # of many kinds; the first line says what, the cause shows where
-        raise AssertionError(f"torch.export refuses a free batch size: {str(error).splitlines()[0]}") from error
+        raise AssertionError(f"torch.export refuses a free batch size: {first_line(error)}") from error
     for size in (1, 3):
         for name, (own, exported) in pairs(outputs(network, images[:size]), outputs(program, images[:size])):
             require(close(exported, own), f"{name} differs after torch.export, with a batch of {size}")

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from mbdet.errors import InputError
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.runtime.model_file import ModelFile
 from mbdet.runtime.quiet import quiet
@@ -46,16 +47,17 @@ class CoreMLFormat(Format):
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
-        program = trace(order)
         description = order.describe()
         differing = {
             "input": {**description["input"], "layout": "image", "dtype": "8 bits per channel"},
             "arithmetic": _ARITHMETIC[order.precision],
         }
-        with quiet():
+        with converting(self.name):
+            program = trace(order)
             package = _convert(program, order)
             if order.precision == "int8":
                 package = _round_weights(package, _layers(program), order.float_layers)
+        with quiet():
             package.short_description = f"{order.export.task} of {len(order.class_names)} classes"
             package.input_description["images"] = f"RGB, {description['input']['size']} pixels (height, width)"
             for name, text in order.export.outputs(order.form).items():
@@ -87,22 +89,16 @@ def _convert(program: torch.export.ExportedProgram, order: Order) -> Any:
     values = [node.meta["val"] for node in program.graph.output_node().args[0]]
     kinds = [np.float32 if value.is_floating_point() else np.int32 for value in values]
     half = ct.transform.FP16ComputePrecision(op_selector=_precedes_weights())
-    try:
-        return ct.convert(
-            program,
-            convert_to="mlprogram",
-            minimum_deployment_target=ct.target.iOS16,
-            inputs=[ct.ImageType(name="images", shape=(1, 3, height, width), color_layout=ct.colorlayout.RGB)],
-            # Otherwise it would round what is in single precision to half at the end.
-            outputs=[ct.TensorType(name=name, dtype=kind) for name, kind in zip(order.outputs, kinds, strict=True)],
-            compute_precision=ct.precision.FLOAT32 if order.precision == "fp32" else half,
-            skip_model_load=True,
-        )
-    except (NotImplementedError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"Core ML has no way to say something that the network does ({reason}); replace the layer, or export ONNX"
-        ) from error
+    return ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS16,
+        inputs=[ct.ImageType(name="images", shape=(1, 3, height, width), color_layout=ct.colorlayout.RGB)],
+        # Otherwise it would round what is in single precision to half at the end.
+        outputs=[ct.TensorType(name=name, dtype=kind) for name, kind in zip(order.outputs, kinds, strict=True)],
+        compute_precision=ct.precision.FLOAT32 if order.precision == "fp32" else half,
+        skip_model_load=True,
+    )
 
 
 def _precedes_weights() -> Callable[[Any], bool]:

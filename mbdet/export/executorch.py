@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
 
 from mbdet.backbones.base import Normalize
 from mbdet.errors import InputError
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.models import Detector
 from mbdet.runtime.quiet import quiet
@@ -24,6 +26,7 @@ try:
     from mbdet.runtime.executorch import DESCRIPTION, ExecuTorchFile
 
     with quiet():
+        from executorch.backends.transforms.utils import create_constant_placeholder
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
         from executorch.exir import to_edge_transform_and_lower
@@ -43,7 +46,11 @@ _LEAST_WEIGHT_SCALE = 2**-20
 
 
 class ExecuTorchFormat(Format):
-    """ExecuTorch: one file, with its description inside."""
+    """ExecuTorch: one file, with its description inside.
+
+    In half precision the network computes with 16 bits, but XNNPACK takes the weights of convolutions in 32 alone, so
+    that the file is as large as one in single precision.
+    """
 
     name = "ExecuTorch"
     suffix = ".pte"
@@ -51,7 +58,7 @@ class ExecuTorchFormat(Format):
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
-        with quiet():
+        with converting(self.name):
             content, undelegated = lower(trace(order), order.describe())
         path.write_bytes(content)
         return {"undelegated": undelegated}
@@ -74,11 +81,32 @@ def trace(order: Order) -> ExportedProgram:
     example = (order.example().contiguous(),)  # calibration images may have their channels last in memory
     with torch.no_grad():
         program = torch.export.export(module, example)
+        unshare(program)
         if order.precision == "int8":
             assert order.calibration is not None
             quantized = quantize(program, module, order.calibration, order.float_layers)
             program = torch.export.export(quantized, example)
     return program
+
+
+def unshare(program: ExportedProgram) -> None:
+    """Give convolutions with batch norms of their own also weights of their own, in place.
+
+    The levels of a pyramid share them. Both XNNPACK and the quantiser fold the norms into the weights: XNNPACK would
+    take what it makes of them for the first level for the others too, and say nothing of it.
+    """
+    for node in [*program.graph.nodes]:
+        parameter = program.graph_signature.inputs_to_parameters.get(node.name) if node.op == "placeholder" else None
+        if parameter is None:
+            continue
+        users = [user for user in node.users if any("batch_norm" in str(after.target) for after in user.users)]
+        for user in users if len(node.users) > 1 else ():
+            values = program.state_dict[parameter].detach().clone()
+            with program.graph.inserting_before(node):
+                own = create_constant_placeholder(
+                    program, program.graph, f"{node.name}_of_{user.name}", InputKind.PARAMETER, values
+                )
+            user.replace_input_with(node, own)
 
 
 def halve(module: nn.Module) -> None:
@@ -187,21 +215,12 @@ def lower(program: ExportedProgram, description: dict[str, Any]) -> tuple[bytes,
 
     Returns:
         The content of the file, and how many operators of each kind ExecuTorch computes by itself.
-
-    Raises:
-        InputError: If the network has an operator that ExecuTorch lacks; it names it.
     """
     methods = {DESCRIPTION: json.dumps(description)}
     program = program.run_decompositions({torch.ops.aten.hardsigmoid.default: _hardsigmoid})
-    try:
-        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
-        # Before it is written, which adds what is none of the network's.
-        calls = [node.target for node in edge.exported_program().graph.nodes if node.op == "call_function"]
-        content: bytes = edge.to_executorch().buffer
-    except Exception as error:  # the exporter has no class of its own for what it does not know
-        reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"ExecuTorch refuses the network ({reason}); build it from other operators, or export to another format"
-        ) from error
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+    # Before it is written, which adds what is none of the network's.
+    calls = [node.target for node in edge.exported_program().graph.nodes if node.op == "call_function"]
+    content: bytes = edge.to_executorch().buffer
     inside = (executorch_call_delegate, operator.getitem)
     return content, dict(Counter(call.name() for call in calls if call not in inside))

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from mbdet.backbones.blocks import ConvBNAct, SqueezeExcite
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.runtime.quiet import quiet
 
@@ -49,7 +50,7 @@ class LiteRTFormat(Format):
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
-        with quiet():
+        with converting(self.name):
             content = convert(order)
             if order.precision == "fp16":
                 content = halve(content)
@@ -66,25 +67,14 @@ class LiteRTFormat(Format):
 
 
 def convert(order: Order) -> bytes:
-    """Return the network and what follows it as operators of LiteRT, in single precision.
-
-    Raises:
-        InputError: If the network has an operator that LiteRT lacks; it names it.
-    """
+    """Return the network and what follows it as operators of LiteRT, in single precision."""
     export = copy.deepcopy(order.export).cpu()
     _mark_float(export.network, order.float_layers)
     example = order.example().permute(0, 2, 3, 1).contiguous()
     litert_torch.config.show_progress = False
-    try:
-        with _ChannelsLast():
-            model = litert_torch.convert(_Named(export, order.form).eval(), sample_kwargs={"images": example})
-        content: bytes = model.model_content()
-    except Exception as error:  # the converter has no class of its own for what it does not know
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"LiteRT's converter refuses the network ({reason}); build it from other operators, or export to another"
-            " format"
-        ) from error
+    with _ChannelsLast():
+        model = litert_torch.convert(_Named(export, order.form).eval(), sample_kwargs={"images": example})
+    content: bytes = model.model_content()
     return content
 
 

@@ -3,13 +3,13 @@
 import shutil
 import subprocess
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mbdet.errors import InputError
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order
 
 try:
@@ -65,8 +65,7 @@ def convert(order: Order, folder: Path) -> Path:
     """
     traced, layers = folder / "model.pt", folder / "model.ncnn.param"
     example = order.example(torch.float32).to(next(order.export.parameters()).device)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that shapes become constants, which they are meant to
+    with converting("ncnn"), torch.no_grad():
         program = torch.jit.trace(order.module, (example,), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
         program.save(traced)
     # The program itself: the package's function lets it write pages to the console.

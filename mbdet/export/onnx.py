@@ -1,13 +1,13 @@
 """ONNX files, for ONNX Runtime on servers, phones and in browsers."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mbdet.errors import InputError
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order
 
 try:
@@ -35,11 +35,12 @@ class OnnxFormat(Format):
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
         model = convert(order)
-        if order.precision == "fp16":
-            model = halve(model)
-        elif order.precision == "int8":
-            assert order.calibration is not None  # see `check_order`
-            model = quantize(model, order.calibration, order.float_layers)
+        with converting(self.name):
+            if order.precision == "fp16":
+                model = halve(model)
+            elif order.precision == "int8":
+                assert order.calibration is not None  # see `check_order`
+                model = quantize(model, order.calibration, order.float_layers)
         for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, model.graph):
             del part.metadata_props[:]  # the exporter's: where on this machine each line of our code lies
         # All that a user of the file must know; text as it is, all else as JSON.
@@ -59,9 +60,7 @@ def convert(order: Order) -> onnx.ModelProto:
     # Two images where the batch is dynamic, because torch.export takes a size of 1 for a constant.
     example = order.example(batch=1).expand(2 if order.dynamic_batch else 1, -1, -1, -1).contiguous()
     batch = torch.export.Dim("batch", min=1, max=1024)
-    with warnings.catch_warnings():
-        # The exporter speaks of its own internals, which a user can do nothing about.
-        warnings.simplefilter("ignore")
+    with converting("ONNX"):
         program = torch.onnx.export(
             order.module,
             (example.to(next(order.export.parameters()).device),),

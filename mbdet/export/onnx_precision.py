@@ -1,9 +1,7 @@
 """ONNX models with a network of fewer bits: half precision, or 8-bit integers by calibration."""
 
 import ast
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     A CPU without such arithmetic computes in single precision, with the rounded weights.
     """
     outside = [node.name for node in model.graph.node if not _is_inside(node)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about weights that are too small for half precision and become 0
-        half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
+    half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=outside)
     return half
 
 
@@ -54,24 +50,19 @@ def quantize(model: onnx.ModelProto, images: NDArray[np.uint8], float_layers: Se
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder) / name for name in ("source.onnx", "prepared.onnx", "target.onnx"))
         onnx.save(model, source)
-        level = logging.root.level
-        logging.root.setLevel(logging.ERROR)  # it speaks of its own internals
-        try:
-            # The shapes of all values, without an optimiser that would take the names of the layers away.
-            quant_pre_process(str(source), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(target),
-                _Reader(images),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                activation_type=QuantType.QUInt8,
-                nodes_to_quantize=inside,
-                op_types_to_quantize=list(_QUANTIZED),
-            )
-        finally:
-            logging.root.setLevel(level)
+        # The shapes of all values, without an optimiser that would take the names of the layers away.
+        quant_pre_process(str(source), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            _Reader(images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+            nodes_to_quantize=inside,
+            op_types_to_quantize=list(_QUANTIZED),
+        )
         quantized = onnx.load(target)
     return quantized
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mbdet.errors import InputError
+from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order, is_kept
 from mbdet.export.onnx import convert
-from mbdet.runtime.quiet import quiet
 
 try:
     import nncf
@@ -40,11 +40,12 @@ class OpenVinoFormat(Format):
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
         graph = convert(order)
-        model = _read(graph)
-        if order.precision == "int8":
-            model = _quantize(model, order, _layers(graph))
-        elif order.precision == "fp16":
-            _halve(model)
+        with converting(self.name):
+            model = openvino.convert_model(io.BytesIO(graph.SerializeToString()))
+            if order.precision == "int8":
+                model = _quantize(model, order, _layers(graph))
+            elif order.precision == "fp16":
+                _halve(model)
         model.set_rt_info(json.dumps(order.describe()), [DESCRIPTION])
         openvino.save_model(model, path, compress_to_fp16=False)
         return {}
@@ -52,17 +53,6 @@ class OpenVinoFormat(Format):
     def open(self, path: Path) -> OpenVinoFile:
         """See `Format.open`."""
         return OpenVinoFile(path, "cpu")
-
-
-def _read(graph: onnx.ModelProto) -> openvino.Model:
-    """Return what OpenVINO makes of operators of ONNX."""
-    try:
-        return openvino.convert_model(io.BytesIO(graph.SerializeToString()))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"OpenVINO has no way to say something that the network does ({reason}); replace the layer, or export ONNX"
-        ) from error
 
 
 def _layers(graph: onnx.ModelProto) -> dict[str, list[str]]:
@@ -89,16 +79,15 @@ def _quantize(model: openvino.Model, order: Order, layers: dict[str, list[str]])
         return around is None or any(is_kept(layer, order.float_layers) for layer in around)
 
     names = [operator.get_friendly_name() for operator in model.get_ops()]
-    with quiet():
-        return nncf.quantize(
-            model,
-            nncf.Dataset(order.calibration, lambda image: {"images": image[None]}),
-            # Activations that are never negative are ReLU's; all others get ranges that need not be symmetric.
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(order.calibration),
-            # Of them, NNCF's graph lacks some, such as what has been folded.
-            ignored_scope=nncf.IgnoredScope(names=[name for name in names if is_float(name)], validate=False),
-        )
+    return nncf.quantize(
+        model,
+        nncf.Dataset(order.calibration, lambda image: {"images": image[None]}),
+        # Activations that are never negative are ReLU's; all others get ranges that need not be symmetric.
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(order.calibration),
+        # Of them, NNCF's graph lacks some, such as what has been folded.
+        ignored_scope=nncf.IgnoredScope(names=[name for name in names if is_float(name)], validate=False),
+    )
 
 
 def _halve(model: openvino.Model) -> None:

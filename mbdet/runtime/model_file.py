@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mbdet.errors import InputError
+from mbdet.errors import InputError, first_line
 from mbdet.runtime.finish import finish
 
 Values = dict[str, NDArray[Any]]  # outputs by name
@@ -118,5 +118,4 @@ def read_description(path: Path) -> dict[str, Any]:
 
 def cannot_load(path: Path, engine: str, error: Exception) -> InputError:
     """Return the error that an engine refuses a file."""
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return InputError(f"{path}: {engine} cannot load it ({reason}); export it again")
+    return InputError(f"{path}: {engine} cannot load it ({first_line(error)}); export it again")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mbdet.errors import InputError
+from mbdet.errors import InputError, first_line
 from mbdet.weights.tf_checkpoint import is_tf_checkpoint, read_tf_checkpoint
 from mbdet.weights.tfjs import read_tfjs
 from mbdet.weights.tflite import read_tflite
@@ -133,8 +133,3 @@ def state_dict_of(content: Mapping[str, object], path: Path) -> dict[str, Tensor
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name, so it is neither a state dict nor a checkpoint")
     return tensors
-
-
-def first_line(error: Exception) -> str:
-    """Return what an exception says, short enough for a line of ours."""
-    return (str(error) or type(error).__name__).splitlines()[0][:160]

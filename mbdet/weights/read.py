@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 from mbdet.backbones.base import Normalize
 from mbdet.backbones.blocks import Padding
-from mbdet.errors import InputError
+from mbdet.errors import InputError, first_line
 from mbdet.models.classifier import HiddenAct
 from mbdet.weights import (
     tf_deeplab,
@@ -18,7 +18,7 @@ from mbdet.weights import (
     torchvision_segmentation,
     torchvision_ssdlite,
 )
-from mbdet.weights.files import first_line, read_metadata, read_tensors
+from mbdet.weights.files import read_metadata, read_tensors
 from mbdet.weights.origin import Origin, Tensors
 
 # In this order: a detector or a segmenter holds its backbone's names too.

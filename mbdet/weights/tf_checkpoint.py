@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mbdet.errors import InputError
+from mbdet.errors import InputError, first_line
 
 
 def is_tf_checkpoint(path: Path) -> bool:
@@ -38,7 +38,5 @@ def read_tf_checkpoint(path: Path) -> dict[str, Tensor]:
         # A scalar comes as a number.
         arrays = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise InputError(
-            f"{path}: damaged TF checkpoint ({str(error).splitlines()[0][:160]}); fetch it again"
-        ) from error
+        raise InputError(f"{path}: damaged TF checkpoint ({first_line(error)}); fetch it again") from error
     return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fiub"}

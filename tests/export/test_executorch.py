@@ -22,12 +22,12 @@ from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Precision
 from mbdet.export.classification import ClassificationExport
 from mbdet.export.detection import DetectionExport
-from mbdet.export.executorch import ExecuTorchFormat, lower, trace
+from mbdet.export.executorch import ExecuTorchFormat, trace
 from mbdet.export.format import Order, write_verified
 from mbdet.export.formats import find_format
 from mbdet.export.multitask import MultiTaskExport
 from mbdet.export.segmentation import SegmentationExport
-from mbdet.models import Classifier, DeepLabV3, MultiTask, SSDLite
+from mbdet.models import SSDFPN, Classifier, DeepLabV3, MultiTask, SSDLite
 from mbdet.ops import AnchorConfig, Postprocess
 from mbdet.runtime.executorch import ExecuTorchFile
 from mbdet.runtime.load import load_file
@@ -165,11 +165,11 @@ def test_nothing_is_left_to_quantise() -> None:
         trace(make_order(export, "int8", float_layers=["backbone", "logits"]))
 
 
-def test_an_operator_that_it_lacks_is_named() -> None:
+def test_an_operator_that_it_lacks_is_named(tmp_path: Path) -> None:
     export = make_export("detection")
     order = Order(export, Form(nms=True), NAMES)
-    with pytest.raises(InputError, match=r"ExecuTorch refuses the network \(.*mbdet::nms_mask"):
-        lower(trace(order), {})
+    with pytest.raises(InputError, match=r"ExecuTorch's converter refuses the network \(.*mbdet::nms_mask"):
+        ExecuTorchFormat().write(order, tmp_path / "m.pte")
 
 
 @pytest.mark.parametrize("missing", ["executorch.exir", "torchao.quantization.pt2e"])
@@ -178,6 +178,25 @@ def test_a_missing_library_is_named(missing: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delitem(sys.modules, "mbdet.export.executorch")
     with pytest.raises(InputError, match=rf"ExecuTorch export needs {missing}: pip install 'mbdet\[executorch\]'"):
         find_format("executorch")
+
+
+def test_levels_that_share_a_convolution_keep_their_batch_norms(tmp_path: Path) -> None:
+    """XNNPACK would fold the norm of one level into what all share."""
+    torch.manual_seed(0)
+    network = SSDFPN(
+        Tiny(), 3, SIZE, ("c4_expand", "c5"), extra_levels=0, neck_channels=8, tower_channels=8, tower_layers=1
+    )
+    settle(network)
+    for norm in network.towers[0][0].bns:
+        torch.nn.init.uniform_(norm.bias)
+    for head in (network.box_head, network.class_head):
+        torch.nn.init.normal_(head.last.weight, std=0.5)
+    export = DetectionExport(network, Postprocess()).eval()
+    ExecuTorchFormat().write(Order(export, Form(nms=False), NAMES), tmp_path / "m.pte")
+    found = ExecuTorchFile(tmp_path / "m.pte").compute(scenes(1))
+    expected = export(torch.from_numpy(scenes(1)), Form(nms=False))
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name].detach(), atol=1e-3)
 
 
 @pytest.mark.slow

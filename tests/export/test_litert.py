@@ -195,28 +195,6 @@ def test_a_layer_that_is_no_operator_of_its_own_cannot_stay_float(classifier: tu
         quantize(classifier[1], scenes(1), ("dropout",))
 
 
-class Unknown(Export[Any]):
-    """Sorts with an operator that is not LiteRT's."""
-
-    task = "classification"
-
-    def outputs(self, form: Form) -> dict[str, str]:
-        return {"probabilities": "of each class"}
-
-    def forward(self, images: Tensor, form: Form) -> dict[str, Tensor]:
-        return {"probabilities": torch.linalg.svdvals(self.network(images)[:, :, None])}
-
-    def compare(self, pairs: Any, precision: Precision) -> Any:
-        raise AssertionError("there is no file")
-
-
-def test_an_operator_that_the_format_lacks_is_named(tmp_path: Path) -> None:
-    export = Unknown(make_export("classifier").network)
-    export.preparation = {}
-    with pytest.raises(InputError, match=r"converter refuses the network \(Lowering not found: aten\._linalg_svd"):
-        write_verified(LiteRTFormat(), order_for(export), export, tmp_path / "m.tflite", scenes(1))
-
-
 @pytest.mark.parametrize("library", ["litert_torch", "ai_edge_quantizer.quantizer", "ai_edge_litert.interpreter"])
 def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "mbdet.export.litert")
