@@ -13,10 +13,10 @@ from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Precision
-from mbdet.export.format import Format, Order, check_order, write_verified
+from mbdet.export.format import Format, Order, limit, write_verified
 from mbdet.export.formats import NAMES, find_format
 from mbdet.runtime.image import image_files, read_image
-from mbdet.runtime.model_file import read_description
+from mbdet.runtime.model_file import description_beside, read_description
 
 _COMPARED = 8  # images at most
 Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -69,8 +69,8 @@ def main(argv: Sequence[str]) -> None:
     if options.calibration is not None and options.precision != "int8":
         raise InputError(f"--calibration: {options.precision} files have nothing to learn; give --precision int8")
     names = NAMES if options.format == "all" else (options.format,)
-    for target in map(find_format, names if len(names) == 1 else ()):  # find out before the weights are read
-        output_path(options.output, options.weights, target, options.precision, of_many=False)
+    for target in map(find_format, () if options.format == "all" else names):  # find out before the weights are read
+        output_path(options.output, options.weights, target, options.precision, of_all=False)
         if options.precision == "int8" and target.calibrated and options.calibration is None:
             raise InputError("int8 learns the ranges of activations from pictures; give --calibration FOLDER")
     cli = ConfigCLI(options.config, overrides)
@@ -99,21 +99,27 @@ def main(argv: Sequence[str]) -> None:
             checkpoint_metrics(Path(options.weights)),
         )
 
-    failed: dict[str, InputError] = {}
+    failed, left_out = list[str](), list[str]()
     for name in names:
         try:
             target = find_format(name)
             order = order_for(target)
-            check_order(target, order)
-            path = output_path(options.output, options.weights, target, options.precision, len(names) > 1)
+            reason = limit(target, order)
+            if reason is not None and options.format == "all":
+                left_out.append(name)
+                print(f"{name}: left out: {reason}")
+                continue
+            path = output_path(options.output, options.weights, target, options.precision, options.format == "all")
             write(target, order, export, path, images, options.weights)
         except InputError as error:
-            if len(names) == 1:
+            if options.format != "all":
                 raise
-            failed[name] = error
+            failed.append(name)
             print(f"{name}: {error}")
     if failed:
         raise InputError(f"{len(failed)} of {len(names)} formats could not be written: {', '.join(failed)}; see above")
+    if len(left_out) == len(names):
+        raise InputError("no format can do all that was asked for, so none was written; see above")
 
 
 def write(
@@ -127,7 +133,7 @@ def write(
     print(f"{path}: {file_bytes(path) / 1e6:.1f} MB; {found}")
 
 
-def output_path(output: Path | None, weights: str, target: Format, precision: Precision, of_many: bool) -> Path:
+def output_path(output: Path | None, weights: str, target: Format, precision: Precision, of_all: bool) -> Path:
     """Return the name of the file to write.
 
     Args:
@@ -135,19 +141,25 @@ def output_path(output: Path | None, weights: str, target: Format, precision: Pr
         weights: Whose name it is made from otherwise.
         target: The format.
         precision: Part of a made name, unless it is the full one.
-        of_many: Whether `output` lacks the suffix, because there is to be a file of each format.
+        of_all: Whether `output` lacks the suffix, because there is to be a file of each format.
 
     Raises:
-        InputError: If the user's name has another suffix.
+        InputError: If the user's name has another suffix, or the weights would be overwritten.
     """
+    source = Path(weights)
     if output is None:
-        stem = Path(weights).name.removesuffix(Path(weights).suffix)
-        return Path(weights).with_name(f"{stem}{'' if precision == 'fp32' else f'_{precision}'}{target.suffix}")
-    if of_many:
-        return output.with_name(f"{output.name}{target.suffix}")
-    if not output.name.endswith(target.suffix) or output.name == target.suffix:
+        stem = source.name.removesuffix(source.suffix)
+        path = source.with_name(f"{stem}{'' if precision == 'fp32' else f'_{precision}'}{target.suffix}")
+    elif of_all:
+        path = output.with_name(f"{output.name}{target.suffix}")
+    elif not output.name.endswith(target.suffix) or output.name == target.suffix:
         raise InputError(f"{output}: an {target.name} file is called something{target.suffix}")
-    return output
+    else:
+        path = output
+    written = (*target.files(path), description_beside(path))
+    if source.exists() and any(file.exists() and file.samefile(source) for file in written):
+        raise InputError(f"{path}: would overwrite the weights {source}; give another name with --output")
+    return path
 
 
 def file_bytes(path: Path) -> int:

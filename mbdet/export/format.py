@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import mbdet
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Pair, Parity, Precision
+from mbdet.runtime.files import naming
 from mbdet.runtime.model_file import ModelFile, description_beside
 
 _BATCH = 2  # images compared at once: a segmenter's probabilities of many would fill the memory
@@ -135,6 +136,10 @@ class Format(ABC):
             InputError: If the network does something that the format has no way to say.
         """
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Return all that a file of this name consists of, but for its description."""
+        return (path,)
+
     @abstractmethod
     def open(self, path: Path) -> ModelFile | None:
         """Make a written file ready to be run on the CPU, for the comparison; None where there is no such runtime."""
@@ -163,37 +168,46 @@ def write_verified(
     """
     check_order(target, order)
     export.eval()
-    try:
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    with folder:
+        temporary = Path(folder.name) / path.name
+        beside = description_beside(temporary)
+        with naming(path):
             description = order.describe() | target.write(order, temporary)
-            beside = description_beside(temporary)
+            description["bytes"] = size_of(temporary.parent)
             beside.write_text(json.dumps(description, indent=2) + "\n")
-            file = target.open(temporary)
-            parity = None if file is None else export.compare(pairs(export, file, images), order.precision)
-            description["parity"] = {"images": len(images), "agrees_on": str(parity)} if parity else None
-            description["bytes"] = size_of(temporary.parent) - beside.stat().st_size
+        file = target.open(temporary)
+        parity = None if file is None else export.compare(pairs(export, file, images), order.precision)
+        del file  # some engines hold on to it
+        description["parity"] = {"images": len(images), "agrees_on": str(parity)} if parity else None
+        with naming(path):
             beside.write_text(json.dumps(description, indent=2) + "\n")
-            del file  # some engines hold on to it
-            _move(temporary.parent, path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); give another place") from error
+            _move(temporary.parent, path)
     return parity
 
 
+def limit(target: Format, order: Order) -> str | None:
+    """Return what a format cannot do of an order, whatever else is given, and what to do about it; None if it can."""
+    if order.precision not in target.precisions:
+        return f"{target.name} files are written in {', '.join(target.precisions)}, not in {order.precision}"
+    if order.form.nms and not target.nms:
+        return f"the runtimes of {target.name} have no non-maximum suppression; leave --nms out"
+    if order.dynamic_batch and not target.dynamic_batch:
+        return f"{target.name} files take one image at a time; leave --dynamic_batch out"
+    return None
+
+
 def check_order(target: Format, order: Order) -> None:
-    """Refuse what a format cannot do.
+    """Refuse what a format cannot do, see `limit`, and what an order lacks.
 
     Raises:
-        InputError: If it cannot; it says what it can.
+        InputError: If there is such a thing; it says what to do about it.
     """
-    if order.precision not in target.precisions:
-        raise InputError(f"{target.name} files are written in {', '.join(target.precisions)}, not in {order.precision}")
-    if order.form.nms and not target.nms:
-        raise InputError(f"the runtimes of {target.name} have no non-maximum suppression; leave --nms out")
-    if order.dynamic_batch and not target.dynamic_batch:
-        raise InputError(f"{target.name} files take one image at a time; leave --dynamic_batch out")
+    reason = limit(target, order)
+    if reason is not None:
+        raise InputError(reason)
     if order.precision == "int8" and target.calibrated and order.calibration is None:
         raise InputError("int8 learns the ranges of activations from pictures; give --calibration FOLDER")
     layers = {name for name, _ in order.export.network.named_modules()}
@@ -212,11 +226,16 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _move(source: Path, target: Path) -> None:
-    """Put what a folder holds in the place of what is there under the same names."""
-    for entry in source.iterdir():
-        place = target / entry.name
-        if place.is_dir():  # Core ML's packages are folders
+def _move(source: Path, path: Path) -> None:
+    """Put what a folder holds in the place of what is there under the same names.
+
+    The old description goes first and the new one comes last, so that none ever stands beside another model.
+    """
+    beside = description_beside(path)
+    beside.unlink(missing_ok=True)
+    for entry in sorted(source.iterdir(), key=lambda entry: entry.name == beside.name):
+        place = path.parent / entry.name
+        if entry.is_dir() and place.is_dir():  # Core ML's packages are folders
             shutil.rmtree(place)
         entry.replace(place)
 

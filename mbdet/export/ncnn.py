@@ -45,6 +45,10 @@ class NcnnFormat(Format):
         blobs = {name: f"out{index}" for index, name in enumerate(order.outputs)}
         return {"input": {**order.describe()["input"], **own}, "blobs": blobs}
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """See `Format.files`."""
+        return path, weights_beside(path)
+
     def open(self, path: Path) -> NcnnFile:
         """See `Format.open`."""
         return NcnnFile(path, "cpu")

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbdet.errors import InputError
 from mbdet.export.base import SCORE_TOLERANCE, Pair, Precision, difference
 
+Matches = NDArray[np.bool_]
 # Largest difference between file and network that rounding explains, in pixels.
 BOX_TOLERANCE = 0.05
-# In fewer bits: what scores less is not compared, and what share of the rest must have a counterpart, which is an
-# object of the same class with this IoU and a score that differs by at most so much.
+# In fewer bits: what scores less is not compared, and what share of the rest must have a counterpart of its own, which
+# is an object of the same class with this IoU and a score that differs by at most so much.
 CONFIDENT, SAME_IOU = 0.3, 0.5
 AGREEING = {"fp16": 0.95, "int8": 0.7}
 SAME_SCORE = {"fp16": 0.05, "int8": 0.25}
@@ -75,17 +77,22 @@ def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
     differences: list[float] = []
     lonely: list[InputError] = []
     for pair in pairs:
-        sides = (SimpleNamespace(**pair.expected), SimpleNamespace(**pair.actual))
-        names = ("checkpoint", "file")
-        for (own, other), name, other_name in zip((sides, sides[::-1]), names, names[::-1], strict=True):
-            for index in np.flatnonzero(own.scores[: int(own.counts)] >= CONFIDENT):
-                counterpart = _counterpart(own, int(index), other, SAME_SCORE[precision])
-                if counterpart is None:
-                    problem = f"of the {name} in comparison image {pair.image} has no counterpart in the {other_name}"
-                    lonely.append(_difference("boxes", own, int(index), problem))
+        expected, actual = SimpleNamespace(**pair.expected), SimpleNamespace(**pair.actual)
+        likeness = Likeness.between(expected, actual, SAME_SCORE[precision])
+        partners = likeness.pair_off()
+        sides = (
+            (expected, likeness, partners, "checkpoint", "file"),
+            (actual, likeness.turned(), {j: i for i, j in partners.items()}, "file", "checkpoint"),
+        )
+        for own, likeness, counterparts, name, other in sides:
+            free = ~np.isin(np.arange(likeness.ious.shape[1]), [*counterparts.values()])
+            for index in np.flatnonzero(own.scores[: int(own.counts)] >= CONFIDENT).tolist():
+                if index in counterparts:
+                    ious.append(float(likeness.ious[index, counterparts[index]]))
+                    differences.append(float(likeness.scores[index, counterparts[index]]))
                 else:
-                    ious.append(counterpart[0])
-                    differences.append(counterpart[1])
+                    problem = f"of the {name} in comparison image {pair.image} has no counterpart in the {other}"
+                    lonely.append(_difference(likeness.differing(index, free), own, index, problem))
     count = len(ious) + len(lonely)
     if count == 0:
         raise InputError(
@@ -97,19 +104,53 @@ def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
     return Agreement(len(ious), count, float(np.mean(ious)), float(np.mean(differences)))
 
 
-def _counterpart(own: Any, index: int, other: Any, same_score: float) -> tuple[float, float] | None:
-    """Return IoU and difference of score of the detection of the same class that overlaps most, if it is close."""
-    count = int(other.counts)
-    box, boxes = own.boxes[index], other.boxes[:count]
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    ious = shared / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared)
-    differences = np.abs(other.scores[:count] - own.scores[index])
-    close = (other.labels[:count] == own.labels[index]) & (ious >= SAME_IOU) & (differences <= same_score)
-    if not close.any():
-        return None
-    best = int(np.argmax(np.where(close, ious, 0)))
-    return float(ious[best]), float(differences[best])
+class Likeness(NamedTuple):
+    """How N detections of one side resemble M of the other."""
+
+    ious: NDArray[np.float64]  # (N, M)
+    scores: NDArray[np.float64]  # (N, M) absolute differences
+    same_label: NDArray[np.bool_]  # (N, M)
+    same_score: float  # what difference of a score is small
+
+    @classmethod
+    def between(cls, own: Any, other: Any, same_score: float) -> "Likeness":
+        """Compare two results of one image, whose fields are those of `PaddedDetections` as numpy arrays."""
+        n, m = int(own.counts), int(other.counts)
+        boxes, others = own.boxes[:n, None].astype(np.float64), other.boxes[None, :m].astype(np.float64)
+        sides = np.minimum(boxes[..., 2:], others[..., 2:]) - np.maximum(boxes[..., :2], others[..., :2])
+        shared = np.maximum(sides, 0).prod(axis=2)
+        areas = [(side[..., 2:] - side[..., :2]).prod(axis=2) for side in (boxes, others)]
+        ious = shared / np.maximum(areas[0] + areas[1] - shared, np.finfo(np.float64).tiny)
+        scores = np.abs(own.scores[:n, None] - other.scores[None, :m])
+        return cls(ious, scores, own.labels[:n, None] == other.labels[None, :m], same_score)
+
+    def turned(self) -> "Likeness":
+        """Return the same, seen from the other side."""
+        return Likeness(self.ious.T, self.scores.T, self.same_label.T, self.same_score)
+
+    def pair_off(self) -> dict[int, int]:
+        """Return for each detection its counterpart, which is nobody else's: those that overlap most first."""
+        close = self.same_label & (self.ious >= SAME_IOU) & (self.scores <= self.same_score)
+        found, taken = dict[int, int](), set[int]()
+        for i, j in sorted(np.argwhere(close).tolist(), key=lambda pair: -self.ious[*pair]):
+            if i not in found and j not in taken:
+                found[i] = j
+                taken.add(j)
+        return found
+
+    def differing(self, index: int, free: NDArray[np.bool_]) -> str:
+        """Name the output in which a detection differs from the most similar of those that have no counterpart."""
+        same_box, same_score = self.ious[index] >= SAME_IOU, self.scores[index] <= self.same_score
+        return _differing(free & self.same_label[index], free & same_box, free & same_score)
+
+
+def _differing(same_label: Matches, same_box: Matches, same_score: Matches) -> str:
+    """Name the output that alone keeps any of the other side's detections from being a counterpart."""
+    if (same_box & same_score).any():
+        return "labels"
+    if (same_label & same_box).any():
+        return "scores"
+    return "boxes" if (same_label & same_score).any() else "counts"
 
 
 def compare_detections(pairs: Iterable[Pair], score_threshold: float) -> DetectionParity:
@@ -150,7 +191,7 @@ def _compare_image(expected: Any, actual: Any, threshold: float) -> DetectionPar
         same_box, same_score = free & (boxes <= BOX_TOLERANCE), free & (scores <= SCORE_TOLERANCE)
         same = np.flatnonzero(same_label & same_box & same_score)
         if not len(same):
-            name = "labels" if (same_box & same_score).any() else "scores" if (same_label & same_box).any() else "boxes"
+            name = _differing(same_label, same_box, same_score)
             raise _difference(name, expected, int(i), "of the checkpoint has no counterpart in the file")
         best = same[np.argmin(boxes[same])]
         free[best] = False

@@ -50,6 +50,10 @@ class OpenVinoFormat(Format):
         openvino.save_model(model, path, compress_to_fp16=False)
         return {}
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """See `Format.files`."""
+        return path, path.with_suffix(".bin")
+
     def open(self, path: Path) -> OpenVinoFile:
         """See `Format.open`."""
         return OpenVinoFile(path, "cpu")

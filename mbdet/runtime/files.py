@@ -19,7 +19,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         InputError: If it cannot be written.
     """
     temporary = _beside(path)
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -39,7 +39,7 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _beside(path).touch()
         _beside(path).unlink()
@@ -50,7 +50,7 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn what goes wrong with the file system into a line that names `path`."""
     try:
         yield

@@ -83,6 +83,56 @@ def test_a_place_that_cannot_be_written(order: Order, tmp_path: Path) -> None:
         write_verified(Folder(), order, order.export, tmp_path / "file" / "m.folder", scenes(1))
 
 
+class Unreadable(Folder):
+    """A format whose engine fails with an error of the file system, which is none of the place's."""
+
+    def open(self, path: Path) -> PytorchFile:
+        raise FileNotFoundError("libwhirl.so")
+
+
+class Full(Folder):
+    """A format for which there is no room."""
+
+    def write(self, order: Order, path: Path) -> dict[str, Any]:
+        raise OSError(28, "No space left on device")
+
+
+def test_only_the_place_is_blamed_for_the_place(order: Order, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"libwhirl\.so"):
+        write_verified(Unreadable(), order, order.export, tmp_path / "m.folder", scenes(1))
+    with pytest.raises(InputError, match=r"m\.folder: cannot be written \(No space left on device\)"):
+        write_verified(Full(), order, order.export, tmp_path / "m.folder", scenes(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_model_stands_beside_the_description_of_another(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if it cannot be moved to the end."""
+    path = tmp_path / "m.folder"
+    write_verified(Folder(), order, order.export, path, scenes(1))
+    move = Path.replace
+
+    def fail_at_the_last(self: Path, target: Path) -> Path:
+        if self.suffix == ".json":
+            assert not target.exists()
+            raise OSError(5, "Input/output error")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_at_the_last)
+    with pytest.raises(InputError, match=r"m\.folder: cannot be written \(Input/output error\)"):
+        write_verified(Folder(), order, order.export, path, scenes(1))
+    assert {file.name for file in tmp_path.iterdir()} == {"m.bin", "m.folder"}
+
+
+def test_a_folder_of_the_users_stays(order: Order, tmp_path: Path) -> None:
+    """Where a file of the format is not a folder."""
+    (tmp_path / "m.bin" / "mine").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"m\.folder: cannot be written"):
+        write_verified(Folder(), order, order.export, tmp_path / "m.folder", scenes(1))
+    assert (tmp_path / "m.bin" / "mine").is_dir()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

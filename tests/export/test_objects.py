@@ -40,18 +40,33 @@ def test_what_moves_a_little_agrees_and_faint_objects_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "output", "message"),
     [
-        ([CAT], "a detection of class 1 with score 0.600 of the checkpoint in comparison image 3 has no"),
-        ([CAT, DOG, ((20, 60, 40, 80), 0.8, 0)], "class 0 with score 0.800 of the file in comparison image 3 has no"),
-        ([CAT, (DOG[0], 0.6, 0)], "class 1 with score 0.600 of the checkpoint"),
-        ([CAT, moved(DOG, 25, 0)], "class 1 with score 0.600 of the checkpoint"),
-        ([CAT, moved(DOG, 0, -0.1)], "class 1 with score 0.600 of the checkpoint"),
+        ([CAT], "counts", "class 1 with score 0.600 of the checkpoint in comparison image 3 has no"),
+        (
+            [CAT, DOG, ((20, 60, 40, 80), 0.8, 0)],
+            "counts",
+            "class 0 with score 0.800 of the file in comparison image 3 has no",
+        ),
+        ([CAT, DOG, moved(DOG, 1, 0.0)], "counts", "class 1 with score 0.600 of the file"),  # found twice
+        ([CAT, (DOG[0], 0.6, 0)], "labels", "class 1 with score 0.600 of the checkpoint"),
+        ([CAT, moved(DOG, 25, 0)], "boxes", "class 1 with score 0.600 of the checkpoint"),
+        ([CAT, moved(DOG, 0, -0.1)], "scores", "class 1 with score 0.600 of the checkpoint"),
     ],
 )
-def test_what_half_precision_does_not_explain(other: list[Object], message: str) -> None:
-    with pytest.raises(InputError, match=f"output 'boxes': .*{message}.*more than fp16 explains"):
+def test_what_half_precision_does_not_explain(other: list[Object], output: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"output '{output}': a detection of {message}.*more than fp16 explains"):
         compare_objects([Pair(3, found(CAT, DOG), found(*other))], 0.01, "fp16")
+
+
+def test_neighbours_of_a_class_are_told_apart_by_their_boxes() -> None:
+    """Each of two cats that overlap has the file's of its own place, whatever the order of the scores."""
+    other = moved(CAT, 8, -0.02)
+    agreement = compare_objects(
+        [Pair(0, found(CAT, other), found(moved(other, 1, 0.03), moved(CAT, 1, -0.03)))], 0.01, "fp16"
+    )
+    assert agreement.same == agreement.detections == 4
+    assert agreement.iou == pytest.approx(39**2 / (2 * 40**2 - 39**2))
 
 
 def test_some_may_be_lost_to_eight_bits() -> None:
