@@ -20,8 +20,8 @@ def load(model: str | Path, weights: str | Path | None = None, overrides: Sequen
     """Load a trained model, ready for use: `mbdet.load("best.ckpt")("street.jpg")`.
 
     Args:
-        model: A checkpoint of `tools/train.py`, a file of `tools/export.py` (then torch is not imported), or a
-            config.
+        model: A checkpoint of `tools/train.py`, a file of `tools/export.py` (then torch is not imported, but by the
+            Python binding of ExecuTorch), or a config.
         weights: With a config: a weight file or a published name.
         overrides: With a config: further options, such as `["--model.postprocess.iou_threshold", "0.5"]`.
 

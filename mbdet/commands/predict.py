@@ -22,7 +22,8 @@ def main(argv: Sequence[str]) -> None:
         "mbdet predict",
         description="Draw boxes with names and scores, the likeliest class, or the classes of all pixels, and list them"
         " in predictions.json. Classes of pixels are also written as masks/NAME.png of the picture's size, a palette"
-        " image whose values they are. An exported file runs without PyTorch.",
+        " image whose values they are. An exported file runs without PyTorch, but ExecuTorch's, whose Python binding"
+        " takes tensors of it.",
         epilog="With a config, any of its values can be overridden.",
         allow_abbrev=False,
     )

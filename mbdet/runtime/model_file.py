@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError, first_line
+from mbdet.runtime.description import check_description
 from mbdet.runtime.finish import finish
 
 Values = dict[str, NDArray[Any]]  # outputs by name
@@ -20,7 +21,7 @@ class ModelFile(ABC):
 
     Args:
         path: The file.
-        description: What was written into it or beside it, see `mbdet.export.base.Order`.
+        description: What was written into it or beside it, see `mbdet.export.format.Order`.
 
     Attributes:
         task: What it does: detection, segmentation, ...
@@ -32,21 +33,19 @@ class ModelFile(ABC):
         description: All of it.
 
     Raises:
-        InputError: If the description is not one of mbdet's.
+        InputError: If the description is not one of mbdet's, or damaged.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any]) -> None:
         self.path = path
         self.description = description
-        try:
-            self.task: str = description["task"]
-            self.class_names: tuple[str, ...] = tuple(description["class_names"])
-            self.segment_names: tuple[str, ...] = tuple(description.get("segment_names", ()))
-            self.input: dict[str, Any] = description["input"]
-            height, width = self.input["size"]
-            self.batch: int | None = self.input.get("batch")
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}: was not exported by mbdet; export a model with tools/export.py") from None
+        check_description(path, description)
+        self.task: str = description["task"]
+        self.class_names: tuple[str, ...] = tuple(description["class_names"])
+        self.segment_names: tuple[str, ...] = tuple(description.get("segment_names", ()))
+        self.input: dict[str, Any] = description["input"]
+        self.batch: int | None = self.input.get("batch")
+        height, width = self.input["size"]
         self.input_size = (height, width)
 
     @abstractmethod

@@ -1,15 +1,27 @@
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mbdet.errors import InputError
-from mbdet.runtime.load import load_file
+from mbdet.runtime.load import PREDICTORS, load_file
 from mbdet.runtime.memory import memory_of
 from mbdet.runtime.model_file import ModelFile, Values, read_description
 
-DESCRIPTION = {"task": "segmentation", "class_names": ["a", "b"], "input": {"size": [4, 6], "batch": 1}}
+DESCRIPTION: dict[str, Any] = {
+    "task": "segmentation",
+    "class_names": ["a", "b"],
+    "input": {"size": [4, 6], "batch": 1, "resize": "fit"},
+    "output": {"classes": "of each pixel"},
+}
+DECODING = {
+    **{"score_threshold": 0.01, "iou_threshold": 0.6},
+    **{"max_candidates": 10, "max_per_class": 10, "max_detections": 10},
+}
+OBJECTS = {"anchor_boxes": "", "class_scores": ""}
 
 
 class Colours(ModelFile):
@@ -26,7 +38,7 @@ class Colours(ModelFile):
 
 @pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 5), (2, [2, 2, 1]), (None, [5])])
 def test_a_file_gets_as_many_images_at_once_as_it_takes(batch: int | None, calls: list[int]) -> None:
-    file = Colours({**DESCRIPTION, "input": {"size": [4, 6], "batch": batch}})
+    file = Colours({**DESCRIPTION, "input": {**DESCRIPTION["input"], "batch": batch}})
     images = np.arange(5 * 3 * 4 * 6, dtype=np.uint8).reshape(5, 3, 4, 6)
     np.testing.assert_array_equal(file.run(images)["first"], images[:, 0, 0, 0])
     assert file.calls == calls
@@ -41,6 +53,55 @@ def test_images_of_another_size_are_refused() -> None:
 def test_a_description_that_lacks_something(lacking: str) -> None:
     with pytest.raises(InputError, match="was not exported by mbdet"):
         Colours({name: value for name, value in DESCRIPTION.items() if name != lacking})
+
+
+def described(task: str) -> dict[str, Any]:
+    """Return a description of a file of a task, with all that it needs."""
+    more: dict[str, Any] = {
+        "detection": {"output": OBJECTS, "decoding": DECODING},
+        "segmentation": {},
+        "classification": {"output": {"probabilities": ""}, "input": {**DESCRIPTION["input"], "central_crop": 0.875}},
+        "multitask": {"output": {**OBJECTS, "logits": ""}, "decoding": DECODING, "segment_names": ["sky", "sea"]},
+    }[task]
+    return copy.deepcopy({**DESCRIPTION, "task": task, **more})
+
+
+@pytest.mark.parametrize("task", PREDICTORS)
+def test_a_whole_description_serves_its_predictor(task: str) -> None:
+    assert PREDICTORS[task](Colours(described(task))).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("task", "entry", "values", "name"),
+    [
+        ("detection", "class_names", ["cat", [1], {"a": 1}], "class_names"),
+        ("detection", "input", ["NCHW", [300, 300]], "input"),
+        ("detection", "input.size", [None, 300, [300], ["a", "b"], [0, 300]], "size of input"),
+        ("detection", "input.batch", [0, "many", True], "batch of input"),
+        ("detection", "output", [None, [], {}, {"boxes": ""}, {"classes": ""}], "output"),
+        ("detection", "decoding", [None, 1], "decoding"),
+        ("detection", "decoding.max_candidates", [None, "all", 0], "decoding"),
+        ("detection", "decoding.iou_threshold", [None, "0.6"], "decoding"),
+        ("segmentation", "output", [None, {"boxes": ""}], "output"),
+        ("segmentation", "input.resize", [None, "squeeze", ["fit"]], "resize of input"),
+        ("classification", "output", [None, {"classes": ""}], "output"),
+        ("classification", "input.central_crop", [None, "all", 0, 87.5], "central_crop of input"),
+        ("multitask", "output", [OBJECTS, {"logits": ""}], "output"),
+        ("multitask", "segment_names", [None, "sky", []], "segment_names"),
+        ("unheard of", "output", [None], "output"),
+    ],
+)
+def test_a_damaged_entry_is_named(task: str, entry: str, values: list[object], name: str) -> None:
+    for value in values:
+        description = described(task if task in PREDICTORS else "segmentation") | {"task": task}
+        *outer, last = entry.split(".")
+        inner = description[outer[0]] if outer else description
+        if value is None:
+            del inner[last]
+        else:
+            inner[last] = value
+        with pytest.raises(InputError, match=rf"m\.any: {name} in its description is missing or damaged"):
+            Colours(description)
 
 
 def test_what_stands_beside_a_file(tmp_path: Path) -> None:
