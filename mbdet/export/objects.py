@@ -16,8 +16,9 @@ BOX_TOLERANCE = 0.05
 # In fewer bits: what scores less is not compared, and what share of the rest must have a counterpart of its own, which
 # is an object of the same class with this IoU and a score that differs by at most so much.
 CONFIDENT, SAME_IOU = 0.3, 0.5
-AGREEING = {"fp16": 0.95, "int8": 0.7}
-SAME_SCORE = {"fp16": 0.05, "int8": 0.25}
+# Files of Google's SSDLite on MobileNetV2 reach 1.00 in fp16, and in int8 0.98 to 0.99, on pictures of COCO.
+AGREEING = {"fp16": 0.95, "int8": 0.8}
+SAME_SCORE = {"fp16": 0.05, "int8": 0.2}
 
 
 class DetectionParity(NamedTuple):

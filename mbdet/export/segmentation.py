@@ -117,8 +117,7 @@ def compare_maps(pairs: Iterable[Pair], precision: Precision) -> SegmentationPar
     for pair in pairs:
         if "probabilities" in pair.actual:
             compared = True
-            tolerance = TOLERANCE if precision == "fp32" else 1.0
-            probability = max(probability, compare_probabilities(pair, tolerance))
+            probability = max(probability, compare_probabilities(pair, precision, TOLERANCE))
         likely, own, other = pair.expected["probabilities"], pair.expected["classes"], pair.actual["classes"]
         # A class that does not exist has the probability of the last here, and is refused below.
         inside = np.minimum(other, len(likely) - 1)

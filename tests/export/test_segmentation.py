@@ -15,7 +15,7 @@ from mbdet.backbones import MobileNetV2, MobileNetV3
 from mbdet.backbones.base import TF_MEAN, TF_STD
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
-from mbdet.export.base import Pair
+from mbdet.export.base import Pair, Precision
 from mbdet.export.format import pairs
 from mbdet.export.segmentation import SegmentationExport, compare_maps
 from mbdet.models import LRASPP, DeepLabV3, Segmenter
@@ -168,6 +168,29 @@ def test_another_probability_is_found_though_the_class_is_the_same(value: float)
     message = "output 'probabilities': class 1, row 2, column 3 of comparison image 0 is"
     with pytest.raises(InputError, match=message):
         compare_maps([Pair(0, maps(expected), actual)], "fp32")
+
+
+@pytest.mark.parametrize(("precision", "moved"), [("fp16", 0.02), ("int8", 0.2)])
+def test_fewer_bits_explain_what_they_do_to_probabilities_on_average(precision: Precision, moved: float) -> None:
+    """Of a file with the right classes: some of each winner's probability is another's, in sum twice as much."""
+    expected = random_maps()
+    expected[:, :3] = np.array([0.7, 0.1, 0.1, 0.1])[:, None, None]
+    expected[:, 3:] = np.array([0.1, 0.7, 0.1, 0.1])[:, None, None]
+
+    def shifted(amount: float) -> Pair:
+        probabilities = expected.copy()
+        probabilities[0, :3] -= amount
+        probabilities[1, 3:] -= amount
+        probabilities[3] += amount
+        actual = {"classes": maps(expected)["classes"], "probabilities": probabilities}
+        return Pair(2, maps(expected), actual)
+
+    assert compare_maps([shifted(moved)], precision).probability == pytest.approx(moved, abs=1e-6)
+    message = rf"'probabilities': those of comparison image 2 differ by {4 * moved:.2f} on average, .* {precision} expl"
+    with pytest.raises(InputError, match=message):
+        compare_maps([shifted(2 * moved)], precision)
+    with pytest.raises(InputError, match="'probabilities': those of comparison image 2 differ by nan on average"):
+        compare_maps([shifted(float("nan"))], precision)
 
 
 class Plain(Segmenter):
