@@ -24,6 +24,7 @@ from mbdet.errors import InputError
 from mbdet.export.base import Form, Precision
 from mbdet.export.format import Order, write_verified
 from mbdet.export.formats import NAMES, find_format
+from mbdet.export.origin import note_origin, origin_of, why_not_reusable
 from mbdet.report.formats import Row, formats_table, plot_formats, to_json
 from mbdet.runtime.files import write_atomically
 from mbdet.runtime.load import load_file
@@ -31,7 +32,6 @@ from mbdet.runtime.memory import memory_of
 from mbdet.runtime.model_file import read_description
 from mbdet.runtime.predictor import Predictor
 from mbdet.runtime.timing import in_turns
-from mbdet.weights.published import resolve
 
 _PICTURES = 8  # that the timed runs go through
 
@@ -58,7 +58,9 @@ def main(argv: Sequence[str]) -> None:
         "--keep_float", nargs="+", default=[], metavar="LAYER", help="layers that int8 leaves as they are"
     )
     parser.add_argument("--images", type=Path, help="pictures to verify on (default: of --calibration, or drawn)")
-    parser.add_argument("--reuse", action="store_true", help="take files that are in the folder already as they are")
+    parser.add_argument(
+        "--reuse", action="store_true", help="take the files that an earlier run made from the same, as after a crash"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="by default 1 and 2")
     parser.add_argument("--rounds", type=int, default=50, help="how often each is timed (default: %(default)s)")
     options, overrides = parser.parse_known_args(argv)
@@ -74,17 +76,22 @@ def main(argv: Sequence[str]) -> None:
         if getattr(cli.task, option, ()) is None:
             setattr(cli.task, option, tuple(getattr(cli.datamodule, option)))
     checkpoint = open_predictor(cli, options.config, options.weights, "cpu")
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False, markup=False)
     files = write_files(cli, checkpoint, options, console)
 
     monitor = cli.task.monitor
-    size = resolve(options.weights).stat().st_size
+    size = sum(tensor.nbytes for tensor in cli.task.network.state_dict().values())
     rows = [Row("PyTorch", "fp32", _score(cli, checkpoint), {}, size, None, "", None)]
     for (name, precision), path in files.items():
         description = read_description(path)
         found = _score(cli, open_predictor(cli, options.config, str(path), "cpu"))
         agrees_on, undelegated = description["parity"]["agrees_on"], description.get("undelegated")
-        rows.append(Row(name, precision, found, {}, description["bytes"], memory_of(path), agrees_on, undelegated))
+        try:
+            memory = memory_of(path)
+        except (InputError, OSError) as error:  # a figure less, which is not worth the others
+            memory = None
+            console.print(str(error))
+        rows.append(Row(name, precision, found, {}, description["bytes"], memory, agrees_on, undelegated))
         console.print(f"{path.name}: {monitor} {found:.4f}")
     pictures = _pictures(cli, checkpoint.prepare)
     for threads in options.threads:
@@ -138,6 +145,7 @@ def write_files(
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, checkpoint.prepare)
     images = comparison_images(options.images, calibration, checkpoint.prepare, checkpoint.input_size)
+    names = checkpoint.class_names
     files: dict[tuple[str, Precision], Path] = {}
     for name, precision in itertools.product(options.formats, options.precisions):
         try:
@@ -145,14 +153,22 @@ def write_files(
             if precision not in target.precisions:
                 continue
             path = options.output / f"{options.config.stem}_{precision}{target.suffix}"
-            if not (options.reuse and path.exists()):
-                form = Form(target.nms, target.argmax)
-                keep_float = options.keep_float if precision == "int8" else ()
-                names = checkpoint.class_names
-                order = Order(export, form, names, precision, False, calibration, keep_float, metrics)
+            form = Form(target.nms, target.argmax)
+            keep_float = options.keep_float if precision == "int8" else ()
+            order = Order(export, form, names, precision, False, calibration, keep_float, metrics)
+            origin = origin_of(order, cli.config["model"].as_dict())
+            reason = why_not_reusable(path, origin) if options.reuse and path.exists() else ""
+            if reason:
+                console.print(f"{path.name}: is written anew, as {reason}")
+            if reason is not None:
                 write_verified(target, order, export, path, images)
+                note_origin(path, origin)
         except InputError as error:
             console.print(f"{name} {precision}: left out: {error}")
+            continue
+        except Exception as error:  # converters fail in ways of their own, and the other files are worth a table
+            line = next(iter(str(error).splitlines()), "")
+            console.print(f"{name} {precision}: left out: {type(error).__name__}: {line}")
             continue
         agrees = read_description(path)["parity"]
         console.print(f"{path.name}: {agrees['agrees_on'] if agrees else 'cannot be run here'}")

@@ -11,8 +11,8 @@ from rich.table import Table
 from mbdet.runtime.files import write_atomically
 
 # Of Okabe and Ito, whose colours the colour-blind tell apart too.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
+COLOURS = {"fp32": "#0072B2", "fp16": "#56B4E9", "int8": "#D55E00"}
+_GAP = 0.6  # between the lines of two engines
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Row:
         precision: What the network computes with.
         score: What the task monitors, such as AP, as a fraction.
         seconds: Of every timed run, by the number of threads.
-        bytes: Size of the file and what belongs to it.
+        bytes: Size of the file and what belongs to it; of the checkpoint, of the network's tensors.
         memory: Bytes that loading and running it takes at most; None if it was not measured.
         agrees_on: What the comparison with the checkpoint said.
         undelegated: How often each operator is left to a slow general implementation; None if the engine has no such.
@@ -79,7 +79,7 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def plot_formats(rows: Sequence[Row], monitor: str, title: str, path: Path) -> None:
-    """Plot the score over the time of one image, on the fewest threads.
+    """Plot the time of one image, on the fewest threads, and beside it the score, one line for each file.
 
     Args:
         rows: The checkpoint first.
@@ -89,28 +89,44 @@ def plot_formats(rows: Sequence[Row], monitor: str, title: str, path: Path) -> N
     """
     from matplotlib.figure import Figure  # slow to import
 
-    figure = Figure(figsize=(9, 5.5), dpi=120, layout="constrained")
-    axes = figure.subplots()
     threads = min(rows[0].seconds)
-    engines = list(dict.fromkeys(row.format for row in rows))
-    for row in rows:
-        colour = _COLOURS[engines.index(row.format) % len(_COLOURS)]
-        axes.plot(row.milliseconds(threads), row.score, _MARKERS[row.precision], color=colour, markersize=9, alpha=0.85)
-    for engine in engines:
-        axes.plot([], [], "o", color=_COLOURS[engines.index(engine) % len(_COLOURS)], label=engine)
-    for precision in dict.fromkeys(row.precision for row in rows):
-        axes.plot([], [], _MARKERS[precision], color="0.5", label=precision)
-    axes.axhline(rows[0].score, color="0.8", linewidth=1, zorder=0)
-    # A fall of a hundredth must not look like a collapse.
+    times = [row.milliseconds(threads) for row in rows]
     scores = [row.score for row in rows]
-    middle, half = (max(scores) + min(scores)) / 2, max(0.025, max(scores) - min(scores))
-    axes.set_ylim(middle - half, middle + half)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(f"milliseconds an image on {threads} thread{'s' * (threads != 1)} (median)")
-    axes.set_ylabel(monitor)
-    axes.set_title(title, fontsize=11)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=2)
+    colours = [COLOURS[row.precision] for row in rows]
+    engines = list(dict.fromkeys(row.format for row in rows))
+    heights = [number + _GAP * engines.index(row.format) for number, row in enumerate(rows)]
+
+    figure = Figure(figsize=(10, 1.8 + 0.27 * heights[-1]), dpi=120)
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    time_axes, score_axes = figure.subplots(1, 2, sharey=True, width_ratios=(1.4, 1))
+    bars = time_axes.barh(heights, times, height=0.8, color=colours)
+    time_axes.bar_label(bars, [f"{time:.1f}" for time in times], padding=3, fontsize=8)
+    time_axes.set_xlim(0, max(times) * 1.1)
+    time_axes.set_xlabel(f"milliseconds an image on {threads} thread{'s' * (threads != 1)} (median)")
+    middles = [np.mean([y for y, row in zip(heights, rows, strict=True) if row.format == name]) for name in engines]
+    time_axes.set_yticks(middles, engines)
+    time_axes.invert_yaxis()
+
+    score_axes.axvline(scores[0], color="0.6", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    score_axes.scatter(scores, heights, s=36, color=colours, zorder=3)
+    # A fall of a hundredth must not look like a collapse, and the figures need room on the right.
+    spread = max(0.05, max(scores) - min(scores))
+    middle = (max(scores) + min(scores)) / 2
+    score_axes.set_xlim(middle - 0.6 * spread, middle + 0.8 * spread)
+    for score, height in zip(scores, heights, strict=True):
+        score_axes.annotate(
+            f"{score:.4f}", (score, height), (7, 0), textcoords="offset points", fontsize=8, verticalalignment="center"
+        )
+    score_axes.set_xlabel(f"{monitor} (a fraction of 1; dashed: the checkpoint's)")
+
+    for axes in (time_axes, score_axes):
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    precisions = dict.fromkeys(row.precision for row in rows)
+    handles = [time_axes.barh(0, 0, color=COLOURS[precision], label=precision) for precision in precisions]
+    figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=len(handles))
+    figure.suptitle(title, x=0.012, horizontalalignment="left", fontsize=11)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format=path.suffix.removeprefix("."))

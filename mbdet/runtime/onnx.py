@@ -34,6 +34,9 @@ class OnnxFile(ModelFile):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
         options.intra_op_num_threads = threads or 0
+        # Threads may wait busily for more work during a run, but not after it: they would slow down whatever the
+        # program does with the results, or another engine.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)

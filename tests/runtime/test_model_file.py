@@ -1,5 +1,9 @@
 import copy
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +124,35 @@ def test_what_stands_beside_a_file(tmp_path: Path) -> None:
     assert read_description(path) == DESCRIPTION
 
 
+# Importing needs 200 MB for a moment, loading 100 MB.
+ENGINE = """
+import errno
+from pathlib import Path
+import numpy as np
+from mbdet.runtime import memory
+
+class File:
+    input_size = (8, 8)
+    def __init__(self, path, device, threads):
+        self.weights = np.ones(100_000_000, np.uint8)
+    def run(self, images):
+        assert images.shape == (1, 3, 8, 8)
+
+def find_engine(path):
+    np.ones(200_000_000, np.uint8)
+    return File
+
+def refuse(path, text):
+    raise PermissionError(errno.EACCES, "no")
+
+def measure(forgets):
+    memory.find_engine = find_engine
+    if not forgets:
+        Path.write_text = refuse
+    memory.main(Path("any"))
+"""
+
+
 def test_a_file_of_no_engine() -> None:
     with pytest.raises(InputError, match=r"m\.pth: no engine runs \.pth files; give one of \.onnx"):
         load_file(Path("m.pth"))
@@ -129,3 +162,25 @@ def test_memory_of_a_file_that_cannot_be_run(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"m\.onnx: its memory could not be measured: .*ONNX Runtime cannot load it"):
         memory_of(tmp_path / "m.onnx")
+
+
+def test_memory_of_a_file_whose_engine_prints_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", shutil.which("true"))
+    with pytest.raises(InputError, match=r"m\.onnx: its memory could not be measured: it stopped with 0"):
+        memory_of(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("forgets", [True, False], ids=["Linux", "a system that keeps the peak"])
+def test_memory_is_counted_from_what_is_in_use(tmp_path: Path, forgets: bool) -> None:
+    """Not from what the imports needed for a moment, wherever the system can forget that."""
+    if forgets and not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak cannot be forgotten here")
+    (tmp_path / "engine.py").write_text(ENGINE)
+    program = f"import engine; engine.measure({forgets})"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": f"{root}:{tmp_path}"}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    grown = int(done.stdout) / 1e6
+    assert 90 < grown < 130 if forgets else grown < 30

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
@@ -48,8 +49,9 @@ def test_the_gpu_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str | None, expected: list[object]
 ) -> None:
     class Session:
-        def __init__(self, path: str, options: object, providers: list[object]) -> None:
+        def __init__(self, path: str, options: onnxruntime.SessionOptions, providers: list[object]) -> None:
             assert providers == expected
+            assert options.get_session_config_entry("session.force_spinning_stop") == "1"  # spares other engines
             raise ValueError("right")
 
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
