@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from mbdet.backbones.base import Normalize
 from mbdet.errors import InputError
 from mbdet.export.converting import converting
 from mbdet.export.format import Format, Order, is_kept
@@ -28,21 +27,15 @@ try:
     with quiet():
         from executorch.backends.transforms.utils import create_constant_placeholder
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
         from executorch.exir import to_edge_transform_and_lower
         from executorch.exir.delegate import executorch_call_delegate
-        from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-        from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationConfig, QuantizationSpec
-        from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    from mbdet.export.xnnpack_quantizer import NetworkQuantizer, normalizations
 except ImportError as error:
     raise InputError(f"the ExecuTorch export needs {error.name}: pip install 'mbdet[executorch]'") from error
 
 _NETWORK = "export.network"  # where the network is in what is traced
-# No scale is less. The quantiser's own least, 2**-12, is too coarse for channels whose weights are small once a batch
-# norm is folded into them; it cost SSDLite on MobileNetV2 half a point of COCO AP.
-_LEAST_SCALE = 2**-12
-_LEAST_WEIGHT_SCALE = 2**-20
 
 
 class ExecuTorchFormat(Format):
@@ -131,78 +124,15 @@ def quantize(
     Raises:
         InputError: If nothing is left to quantise.
     """
-    layers = module.get_submodule(_NETWORK).named_modules()
-    kept = {name for name, layer in layers if isinstance(layer, Normalize) or is_kept(name, float_layers)}
-    observed = prepare_pt2e(program.module(), NetworkQuantizer(kept))
+    network = module.get_submodule(_NETWORK)
+    kept = {name for name, _ in network.named_modules() if is_kept(name, float_layers)} | normalizations(network)
+    observed = prepare_pt2e(program.module(), NetworkQuantizer(_NETWORK, kept))
     for image in images:
         observed(torch.from_numpy(image[None].copy()))
     quantized: torch.fx.GraphModule = convert_pt2e(observed)
     if not any("quantize_per_tensor" in str(node.target) for node in quantized.graph.nodes):
         raise InputError("nothing is left to quantise; keep fewer layers in float")
     return quantized
-
-
-class NetworkQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # untyped
-    """Quantises the network of a traced `Order.module` alone.
-
-    Args:
-        kept: Names of its layers that stay as they are; those below them must be there too.
-    """
-
-    def __init__(self, kept: set[str]) -> None:
-        super().__init__()
-        self.kept = kept
-        self.set_global(_symmetric_by_channel())
-
-    def annotate(self, model: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        """Say how each operation is quantised."""
-        # An annotation that says nothing keeps an operation in float. A filter would not do: the quantiser asks it
-        # neither of concatenations nor of what shares its scale with the operation before.
-        for node in model.graph.nodes:
-            if node.op == "call_function" and self._is_float(node):
-                node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=True)
-        annotated: torch.fx.GraphModule = super().annotate(model)
-        # XNNPACK cuts a convolution's results to ReLU6's range itself, so that they need no scale for all that it cuts
-        # off; of activations, the quantiser knows ReLU alone.
-        for node in annotated.graph.nodes:
-            if node.target == torch.ops.aten.hardtanh.default and len(node.args[0].users) == 1:
-                before = node.args[0].meta.get(Q_ANNOTATION_KEY)
-                if node.args[0].target == torch.ops.aten.conv2d.default and before is not None and before.output_qspec:
-                    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-                        output_qspec=before.output_qspec, _annotated=True
-                    )
-                    before.output_qspec = None
-        return annotated
-
-    def _is_float(self, node: torch.fx.Node) -> bool:
-        """Tell whether an operation stays as it is."""
-        # Maps that are joined have ranges of their own; one scale for all of them would be too coarse for most.
-        if node.target == torch.ops.aten.cat.default:
-            return True
-        scopes = [scope for scope, _ in node.meta.get("nn_module_stack", {}).values()]
-        layer = scopes[-1].partition("@")[0] if scopes else ""  # @ numbers the calls of a layer
-        inside = f"{layer}.".startswith(f"{_NETWORK}.")
-        return not inside or layer.removeprefix(f"{_NETWORK}.") in self.kept
-
-
-def _symmetric_by_channel() -> QuantizationConfig:
-    """Return what XNNPACK computes with: symmetric weights by channel, activations with a scale for each tensor."""
-    activations = QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=_LEAST_SCALE),
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_affine,
-    )
-    weights = QuantizationSpec(
-        dtype=torch.int8,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=_LEAST_WEIGHT_SCALE),
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-    )
-    return QuantizationConfig(activations, activations, weights, None)
 
 
 def _hardsigmoid(x: Tensor) -> Tensor:

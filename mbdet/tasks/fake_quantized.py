@@ -1,6 +1,5 @@
 """A network as a graph that rounds to int8 as it goes, on the very weights of the network."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +9,14 @@ from torch.fx import GraphModule
 
 from mbdet.errors import InputError
 from mbdet.models import Network
+
+try:
+    from torchao.quantization.pt2e import FakeQuantize
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
+    from mbdet.export.xnnpack_quantizer import NetworkQuantizer, normalizations, rounds_weights
+except ModuleNotFoundError as error:
+    raise InputError(f"quantisation-aware training needs {error.name}: pip install 'mbdet[executorch]'") from error
 
 aten = torch.ops.aten
 
@@ -30,17 +37,14 @@ class FakeQuantized:
 
     Attributes:
         observing: Whether training passes move the ranges of the activations; those of the weights always follow them.
-
-    Raises:
-        InputError: If a package is missing.
     """
 
     def __init__(self, network: Network) -> None:
-        prepare, self._observe = _torchao()
         _part_from_zero(network)
         captured = _capture(network)
         names = set(captured.state_dict())
-        self._prepared = prepare(captured)
+        quantizer = NetworkQuantizer("", normalizations(network), training=True)
+        self._prepared: GraphModule = prepare_qat_pt2e(captured, quantizer)
         _restore_constants(self._prepared, network)
         self._of_rounding = [name for name in self._prepared.state_dict() if name not in names]
         self._training = _variant(self._prepared, dropout=True)
@@ -57,7 +61,9 @@ class FakeQuantized:
         """
         moves = training and self.observing
         if moves != self._moves:
-            self._observe(self._prepared, moves)
+            for module in self._prepared.modules():
+                if isinstance(module, FakeQuantize):
+                    module.enable_observer(moves or rounds_weights(module))
             self._moves = moves
         return (self._training if training else self._evaluation)(images)
 
@@ -79,44 +85,6 @@ class FakeQuantized:
             )
         self._prepared.load_state_dict(ranges, strict=False)
         self._moves = None
-
-
-def _torchao() -> tuple[Callable[[GraphModule], GraphModule], Callable[[nn.Module, bool], None]]:
-    """Return what puts the rounding into a graph, and what switches the observation of activations on and off.
-
-    Raises:
-        InputError: If torchao or ExecuTorch is missing.
-    """
-    try:
-        from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-            XNNPACKQuantizer,
-            get_symmetric_quantization_config,
-        )
-        from torchao.quantization.pt2e import FakeQuantize
-        from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
-    except ModuleNotFoundError as error:
-        raise InputError(f"quantisation-aware training needs {error.name}: pip install 'mbdet[executorch]'") from error
-
-    def prepare(captured: GraphModule) -> GraphModule:
-        config = get_symmetric_quantization_config(is_per_channel=True, is_qat=True)
-        prepared: GraphModule = prepare_qat_pt2e(captured, XNNPACKQuantizer().set_global(config))
-        for module in prepared.modules():
-            if isinstance(module, FakeQuantize) and _rounds_weights(module):
-                # The range that they have now, as whatever quantises them later takes it, and no average of the past.
-                module.activation_post_process.averaging_constant = 1.0
-        return prepared
-
-    def observe(module: nn.Module, on: bool) -> None:
-        for each in module.modules():
-            if isinstance(each, FakeQuantize):
-                each.enable_observer(on or _rounds_weights(each))
-
-    return prepare, observe
-
-
-def _rounds_weights(module: nn.Module) -> bool:
-    """Tell whether a rounding module is for weights: their ranges are symmetric, those of activations are not."""
-    return getattr(module, "qscheme", None) in (torch.per_channel_symmetric, torch.per_tensor_symmetric)
 
 
 def _part_from_zero(network: Network) -> None:

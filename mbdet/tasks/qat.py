@@ -1,6 +1,6 @@
 """Quantisation-aware training: a fine-tuning in which the network feels the rounding of int8."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from mbdet.data import TwoSetsDataModule
 from mbdet.errors import InputError
 from mbdet.tasks.base import Task
-from mbdet.tasks.fake_quantized import FakeQuantized
+
+if TYPE_CHECKING:
+    from mbdet.tasks.fake_quantized import FakeQuantized
 
 
 class QuantizationAwareTraining(Callback):
@@ -20,7 +22,7 @@ class QuantizationAwareTraining(Callback):
     format can be quantised from it. Validations round too.
 
     Batch norms are folded into their convolutions before these are rounded, as in a file, and keep their statistics.
-    The rounding is that of ExecuTorch's XNNPACK quantiser.
+    The rounding is that of ExecuTorch files, which XNNPACK computes.
 
     Args:
         observer_epochs: After so many epochs the ranges of the activations stay as they are (by default as in
@@ -44,6 +46,8 @@ class QuantizationAwareTraining(Callback):
         Raises:
             InputError: If a package is missing, or the training is one that cannot be captured.
         """
+        from mbdet.tasks.fake_quantized import FakeQuantized  # which needs packages that other trainings do not
+
         task = cast(Task, pl_module)
         if trainer.precision != "32-true":
             raise InputError(
