@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from mbdet.errors import InputError
 
+# What only an installation for a device lacks, see the README.
+FULL = ("torch", "torchvision", "lightning", "jsonargparse", "albumentations", "pycocotools", "matplotlib")
+
 COMMANDS = {
     "train": "train a model from a config",
     "evaluate": "score a model, or a file of results, on a data set",
     "export": "write a trained model as a file for the device",
     "sensitivity": "find the layers that suffer from 8-bit integers",
     "predict": "draw what a model finds in pictures",
+    "demo": "show what a model finds in a camera's pictures or a video",
     "weights": "list published weights, show and convert weight files",
     "cost": "count parameters, multiply-adds, memory and bytes of a model",
     "benchmark": "time models side by side",
@@ -40,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         importlib.import_module(f"mbdet.commands.{name}").main(rest)
     except InputError as error:
         print(f"mbdet: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in FULL:
+            raise
+        print(f"mbdet: error: this needs {error.name}: pip install {error.name}, or all of mbdet", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mbdet: interrupted", file=sys.stderr)

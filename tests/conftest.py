@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from onnx_files import write_onnx
 from PIL import Image, ImageDraw
+from small_exports import NAMES, scenes, small_export
 
 from mbdet.cli import main
 from mbdet.data.shapes import CLASS_NAMES, make_shapes
@@ -100,6 +102,20 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 picture.save(root / name)
     return root
+
+
+@pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that writes an ONNX file of a task (see `small_exports`) once."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def write(kind: str) -> Path:
+        path = folder / f"{kind}.onnx"
+        if not path.exists():
+            write_onnx(small_export(kind), NAMES, path, scenes())
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "mbdet"
 LAYERS = (
     ("errors",),
     ("runtime",),
+    ("demo",),
     ("types", "ops"),
     ("backbones",),
     ("models", "cost"),
@@ -62,6 +63,7 @@ def test_every_part_has_a_layer() -> None:
         ("import mbdet.runtime.openvino", ["torch", "torchvision", "lightning"]),
         ("import mbdet.runtime.ncnn", ["torch", "torchvision", "lightning"]),
         ("import mbdet.commands.predict", ["torch", "lightning"]),
+        ("import mbdet.commands.demo", ["torch", "lightning", "cv2", "tkinter"]),
         ("import mbdet.metrics.coco, mbdet.report.tables", ["torch", "lightning"]),
     ],
 )

@@ -28,6 +28,7 @@ def draw_detections(
     class_names: Sequence[str],
     score_threshold: float,
     ground_truth: NDArray[np.float32] | None = None,
+    ids: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw detections as solid boxes in the colour of their class, each with a label such as "dog 87%".
 
@@ -37,6 +38,7 @@ def draw_detections(
         class_names: K names, indexed by label. The font has Latin letters only.
         score_threshold: Detections with a lower score are left out.
         ground_truth: (N, 4) xyxy pixels of this image, drawn as thin dashes in black and white, without names.
+        ids: A number for each detection, written before its name as in "#3 dog 87%"; -1 where it has none.
 
     Returns:
         A copy, (H, W, 3) RGB. A label for which the image is too small is left out.
@@ -47,9 +49,12 @@ def draw_detections(
     keep = detections.scores >= score_threshold
     boxes = _rectangles(detections.boxes[keep], canvas)
     colours = [_class_colour(label) for label in detections.labels[keep].tolist()]
+    numbers = [-1] * len(boxes) if ids is None else ids[keep].tolist()
     texts = [
-        f"{class_names[label]} {score:.0%}"
-        for label, score in zip(detections.labels[keep].tolist(), detections.scores[keep].tolist(), strict=True)
+        f"{f'#{number} ' if number >= 0 else ''}{class_names[label]} {score:.0%}"
+        for number, label, score in zip(
+            numbers, detections.labels[keep].tolist(), detections.scores[keep].tolist(), strict=True
+        )
     ]
     # From the worst to the best, so that the best lies on top; the dashes above the boxes, since they often coincide.
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):

@@ -32,27 +32,43 @@ def draw_map(
     Returns:
         (H + legend, W or 2 W, 3) RGB. The legend has the classes by falling area, with their share of the pixels.
     """
+    maps = [classes] if truth is None else [classes, truth]
+    overlays = np.concatenate([lay_over(image, each, class_names) for each in maps], axis=1)
+    shown = np.concatenate([each.ravel() for each in maps])
+    font_size = max(10, round(math.sqrt(image.shape[0] * image.shape[1]) / 32))
+    return np.concatenate([overlays, draw_legend(shown, class_names, overlays.shape[1], font_size)])
+
+
+def draw_legend(
+    classes: NDArray[np.uint8], class_names: Sequence[str], width: int, font_size: int
+) -> NDArray[np.uint8]:
+    """Lay the colours of the classes out with their names and shares, by falling area, on white.
+
+    Args:
+        classes: All pixels, of any shape: 0..K-1, or 255.
+        class_names: The K names. The font has Latin letters only.
+        width: Of the legend, in pixels.
+        font_size: Likewise.
+
+    Returns:
+        (H, width, 3) RGB, with as many lines as it needs; none where nothing but background is shown.
+    """
     has_background = class_names[0] == BACKGROUND
     palette = class_palette(class_names)
-    maps = [classes] if truth is None else [classes, truth]
-    overlays = np.concatenate([_overlay(image, each, palette, has_background) for each in maps], axis=1)
-    shown = np.concatenate([each.ravel() for each in maps])
-    counts = np.bincount(shown[shown < len(class_names)], minlength=len(class_names))
-    order = [label for label in np.argsort(-counts, kind="stable") if counts[label] > _SMALLEST_SHARE * shown.size]
+    counts = np.bincount(classes.ravel(), minlength=256)[: len(class_names)]
+    order = [label for label in np.argsort(-counts, kind="stable") if counts[label] > _SMALLEST_SHARE * classes.size]
     entries = [
-        (f"{class_names[label]} {counts[label] / shown.size:.0%}", palette[label])
+        (f"{class_names[label]} {counts[label] / classes.size:.0%}", palette[label])
         for label in order
         if not (has_background and label == 0)
     ]
-    legend = _legend(
-        entries, overlays.shape[1], font_size=max(10, round(math.sqrt(image.shape[0] * image.shape[1]) / 32))
-    )
-    return np.concatenate([overlays, legend])
+    return _legend(entries, width, font_size)
 
 
-def _overlay(
-    image: NDArray[np.uint8], classes: NDArray[np.uint8], palette: NDArray[np.uint8], has_background: bool
-) -> NDArray[np.uint8]:
+def lay_over(image: NDArray[np.uint8], classes: NDArray[np.uint8], class_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Lay the colours of the classes over an image, see `draw_map`, without a legend."""
+    palette = class_palette(class_names)
+    has_background = class_names[0] == BACKGROUND
     painted = (classes < len(palette)) & ~(has_background & (classes == 0))
     mixed = image.astype(np.float32)
     mixed[painted] = (1 - OPACITY) * mixed[painted] + OPACITY * palette[classes[painted]]

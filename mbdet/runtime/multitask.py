@@ -29,10 +29,12 @@ class MultiTaskPredictor(Predictor[MultiTaskPrediction]):
 
         The threshold is for objects; every pixel has its likeliest class, whatever that scores.
         """
-        found = self.predict_one(picture)
-        boxes, scores, labels = found.detections
-        keep = scores >= score_threshold
-        return MultiTaskPrediction(Detections(boxes[keep], scores[keep], labels[keep]), found.segmentation)
+        return self.above(self.predict_one(picture), score_threshold)
+
+    def above(self, found: MultiTaskPrediction, score_threshold: float) -> MultiTaskPrediction:
+        """Leave out objects that score less than a threshold."""
+        objects = found.detections
+        return MultiTaskPrediction(objects.where(objects.scores >= score_threshold), found.segmentation)
 
     def draw(self, image: NDArray[np.uint8], found: MultiTaskPrediction) -> NDArray[np.uint8]:
         """Lay the colours of the classes over a picture, with a legend, and draw a box for each object."""

@@ -60,6 +60,10 @@ class Predictor(ABC, Generic[Found]):
         """
 
     @abstractmethod
+    def above(self, found: Found, score_threshold: float) -> Found:
+        """Leave out of what was found in one picture what scores less than a threshold."""
+
+    @abstractmethod
     def draw(self, image: NDArray[np.uint8], found: Found) -> NDArray[np.uint8]:
         """Draw all that was found into a copy of its picture (H, W, 3)."""
 
@@ -105,9 +109,11 @@ class DetectorPredictor(Predictor[Detections]):
 
     def __call__(self, picture: Picture, score_threshold: float = 0.5) -> Detections:
         """Find the objects in one picture, best first, boxes in its pixels; see `Predictor.__call__`."""
-        found = self.predict_one(picture)
-        keep = found.scores >= score_threshold
-        return Detections(found.boxes[keep], found.scores[keep], found.labels[keep])
+        return self.above(self.predict_one(picture), score_threshold)
+
+    def above(self, found: Detections, score_threshold: float) -> Detections:
+        """See `Predictor.above`."""
+        return found.where(found.scores >= score_threshold)
 
     def draw(self, image: NDArray[np.uint8], found: Detections) -> NDArray[np.uint8]:
         """Draw a box with name and score for each object."""
@@ -130,7 +136,10 @@ class ClassifierPredictor(Predictor[Classification]):
 
     def __call__(self, picture: Picture, score_threshold: float = 0.0) -> Classification:
         """Name the likeliest classes of one picture, at most five; see `Predictor.__call__`."""
-        found = self.predict_one(picture)
+        return self.above(self.predict_one(picture), score_threshold)
+
+    def above(self, found: Classification, score_threshold: float) -> Classification:
+        """See `Predictor.above`."""
         keep = found.scores >= score_threshold
         return Classification(found.scores[keep], found.labels[keep])
 
@@ -171,7 +180,14 @@ class SegmenterPredictor(Predictor[Segmentation]):
         Raises:
             InputError: Also if there is a threshold, but the model gives no probabilities.
         """
-        found = self.predict_one(picture)
+        return self.above(self.predict_one(picture), score_threshold)
+
+    def above(self, found: Segmentation, score_threshold: float) -> Segmentation:
+        """Give the pixels that score less than a threshold the class 255.
+
+        Raises:
+            InputError: If there is a threshold, but the model gives no probabilities.
+        """
         if score_threshold <= 0:
             return found
         if found.scores is None:

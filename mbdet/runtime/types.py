@@ -15,6 +15,10 @@ class Detections(NamedTuple):
     scores: NDArray[np.float32]  # (N,) descending, in [0, 1]
     labels: NDArray[np.int64]  # (N,) 0..K-1, indices into the class names
 
+    def where(self, keep: NDArray[np.bool_]) -> "Detections":
+        """Return those that are to be kept, (N,), in the same order."""
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
 
 class Classification(NamedTuple):
     """The likeliest classes of one image, best first, at most five."""

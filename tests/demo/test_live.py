@@ -1,0 +1,108 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mbdet
+from mbdet.demo.canvas import Canvas
+from mbdet.demo.find import find_source
+from mbdet.demo.live import watch
+from mbdet.demo.views import View
+
+KINDS = ("detection", "segmentation", "classification", "multitask")
+
+
+class Wall(View):
+    """A window that is closed after a few pictures."""
+
+    verb = "show"
+
+    def __init__(self, pictures: int = 1000, interrupt: bool = False) -> None:
+        self.left, self.interrupt, self.held = pictures, interrupt, 0
+        self.shown: list[tuple[np.ndarray, float]] = []
+
+    def show(self, image: np.ndarray, seconds: float) -> None:
+        self.shown.append((image, seconds))
+        self.left -= 1
+        if not self.left:
+            self.is_open = False
+            if self.interrupt:
+                raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        self.held += 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_shows_a_video(kind: str, small_onnx: Callable[[str], Path], video: Path) -> None:
+    predictor, wall = mbdet.load(small_onnx(kind)), Wall()
+    report = watch(predictor, find_source(str(video), 1), wall, score=0.0)
+    assert report.pictures == len(wall.shown) == 24
+    assert list(report.medians) == ["read", "prepare", "network", "draw", "show"]
+    assert all(value > 0 for value in report.medians.values())
+    np.testing.assert_allclose([seconds for _, seconds in wall.shown], np.arange(24) / 12)
+    assert {image.shape for image, _ in wall.shown} == {wall.shown[0][0].shape}
+    height, width, _ = wall.shown[0][0].shape
+    assert height % 2 == width % 2 == 0
+    # What is drawn is what the model says of that picture; of one that is closed, only what comes after is not.
+    source = find_source(str(video), 1)
+    frame = source.read()
+    assert frame is not None
+    canvas = Canvas(predictor, frame.image.shape[:2], ["0.0 fps"])
+    drawn = canvas.draw(frame.image, predictor.above(predictor.predict_one(frame.image), 0.0), None, [])
+    np.testing.assert_array_equal(wall.shown[0][0][:90, :160], drawn[:90, :160])
+    assert (drawn[:90, :160] != frame.image).any()
+
+
+def test_objects_are_numbered(small_onnx: Callable[[str], Path], video: Path) -> None:
+    pytest.importorskip("edgefirst.tracker")
+    from mbdet.demo.tracking import Tracker
+
+    for kind in ("detection", "multitask"):
+        predictor, wall = mbdet.load(small_onnx(kind)), Wall()
+        report = watch(predictor, find_source(str(video), 1), wall, 0.3, Tracker(0.3))
+        assert list(report.medians) == ["read", "prepare", "network", "track", "draw", "show"]
+        assert report.pictures == 24
+
+
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_closed_window_and_an_interrupt_end_it(
+    interrupt: bool, small_onnx: Callable[[str], Path], video: Path
+) -> None:
+    wall = Wall(3, interrupt)
+    report = watch(mbdet.load(small_onnx("detection")), find_source(str(video), 1), wall, 0.5)
+    assert len(wall.shown) == 3
+    assert report.pictures == 3 - interrupt
+
+
+def test_a_limit(small_onnx: Callable[[str], Path], video: Path) -> None:
+    assert watch(mbdet.load(small_onnx("detection")), find_source(str(video), 1), Wall(), 0.5, limit=2).pictures == 2
+
+
+def test_a_camera_that_disappears(small_onnx: Callable[[str], Path], unplug: Callable[..., object]) -> None:
+    unplug(pictures=50)
+    camera, wall = find_source("0", 1), Wall()
+    report = watch(mbdet.load(small_onnx("detection")), camera, wall, 0.5)
+    camera.close()
+    assert 1 <= report.pictures <= 50
+    assert camera.problem == "camera 0: gives no more pictures; was it unplugged?"
+
+
+def test_a_video_that_ends_within_a_picture(small_onnx: Callable[[str], Path], cut_video: Path) -> None:
+    source = find_source(str(cut_video), 1)
+    assert 13 <= watch(mbdet.load(small_onnx("detection")), source, Wall(), 0.5).pictures <= 15
+    assert source.problem is not None
+
+
+def test_pictures_of_other_sizes_and_one_alone(small_onnx: Callable[[str], Path], shapes: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (31, 55)).save(tmp_path / "a.png")
+    Image.new("RGB", (77, 20)).save(tmp_path / "b.png")
+    predictor, wall = mbdet.load(small_onnx("segmentation")), Wall()
+    assert watch(predictor, find_source(str(tmp_path), 1), wall, 0.0).pictures == 2
+    assert len({image.shape for image, _ in wall.shown}) == 1
+    assert wall.held == 0
+    assert watch(predictor, find_source(str(tmp_path / "a.png"), 1), wall, 0.0).pictures == 1
+    assert wall.held == 1  # a picture by itself stays until somebody closes it

@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mbdet.demo.camera import Camera
+from mbdet.demo.find import find_source
+from mbdet.demo.sources import Frame, PictureFiles, Source, VideoFile
+from mbdet.errors import InputError
+
+
+def read_all(source: Source) -> list[Frame]:
+    return list(iter(source.read, None))
+
+
+def test_a_video_gives_each_picture_in_time_and_in_rgb(video: Path, frames: list[np.ndarray]) -> None:
+    source = VideoFile(video)
+    assert (source.rate, source.count) == (12, len(frames))
+    read = read_all(source)
+    source.close()
+    assert source.problem is None
+    np.testing.assert_allclose([frame.seconds for frame in read], np.arange(len(frames)) / 12)
+    for expected, (image, _) in zip(frames, read, strict=True):
+        assert np.abs(image.astype(float) - expected).mean() < 12  # swapped colours differ by far more
+        assert np.abs(image[:, :, ::-1].astype(float) - expected).mean() > 20
+
+
+def test_a_video_that_ends_within_a_picture_gives_those_before(cut_video: Path, frames: list[np.ndarray]) -> None:
+    source = VideoFile(cut_video)
+    read = read_all(source)
+    assert 13 <= len(read) <= 15
+    assert np.abs(read[12].image.astype(float) - frames[12]).mean() < 12
+    assert source.problem == f"{cut_video}: ends after {len(read)} of 24 pictures; the file is cut short"
+
+
+def test_an_mp4_without_its_index_cannot_be_opened(video: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"cut\.mp4: neither a picture nor a video .* cut short has lost its index"):
+        find_source(str(cut), 1)
+
+
+def test_a_video_without_a_picture(cut_video: Path, tmp_path: Path) -> None:
+    content = cut_video.read_bytes()
+    empty = tmp_path / "empty.avi"
+    empty.write_bytes(content[: content.index(b"\xff\xd8\xff") + 20])
+    with pytest.raises(InputError, match=r"empty\.avi: n"):
+        VideoFile(empty).read()
+
+
+def test_a_folder_gives_its_pictures_by_name_and_passes_over_broken_ones(tmp_path: Path) -> None:
+    for name, colour in (("b.png", "blue"), ("a.png", "red")):
+        Image.new("RGB", (6, 4), colour).save(tmp_path / name)
+    (tmp_path / "aa.jpg").write_bytes(b"no picture")
+    source = find_source(str(tmp_path), rate=4)
+    assert isinstance(source, PictureFiles)
+    read = read_all(source)
+    assert [(frame.image[0, 0].tolist(), frame.seconds) for frame in read] == [([255, 0, 0], 0), ([0, 0, 255], 0.25)]
+    assert source.problem is not None
+    assert "aa.jpg" in source.problem
+
+
+def test_a_folder_of_broken_pictures(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(InputError, match="not an image"):
+        read_all(PictureFiles(tmp_path, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("none.mp4", "none.mp4: there is no such video, picture or folder"),
+        ("none.jpg", "none.jpg: there is no such video, picture or folder"),
+        ("99", "camera 99: cannot be opened; check that it is connected"),
+        ("http://127.0.0.1:9/x", "http://127.0.0.1:9/x: cannot be opened"),
+        (__file__, "test_sources.py: neither a picture nor a video"),
+    ],
+)
+def test_sources_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_source(text, 1)
+
+
+def test_a_camera_gives_its_newest_picture_until_it_is_gone(unplug: Callable[..., object]) -> None:
+    capture = unplug(pictures=5)
+    camera = Camera(0)
+    camera._thread.join()
+    frame = camera.read()  # of the five, those that nobody took in time are gone
+    assert frame is not None
+    assert frame.image[0, 0].tolist() == [0, 0, 255]  # OpenCV has blue first
+    assert frame.seconds == 0
+    assert camera.read() is None
+    assert camera.problem == "camera 0: gives no more pictures; was it unplugged?"
+    camera.close()
+    assert capture.released  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("opened", "message"), [(True, "camera 0: gives no picture"), (False, "cannot be opened")])
+def test_a_camera_that_gives_nothing(opened: bool, message: str, unplug: Callable[..., object]) -> None:
+    unplug(0, opened)
+    with pytest.raises(InputError, match=message):
+        find_source("0", 1).read()
+
+
+def test_opencv_that_is_not_installed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    with pytest.raises(InputError, match="pip install opencv-python-headless"):
+        find_source(str(video), 1)
