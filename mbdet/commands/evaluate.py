@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mbdet.commands import take_config
+from mbdet.commands.evaluate_file import evaluate_file
 from mbdet.errors import InputError
 from mbdet.metrics.base import Evaluator, Metrics
 from mbdet.metrics.coco import evaluate_results, write_results
@@ -28,27 +29,38 @@ def main(argv: Sequence[str]) -> None:
     """Print the figures and a table by class, and write them if asked to."""
     parser = argparse.ArgumentParser(
         "mbdet evaluate",
-        description="Score a model on the validation data of a config (mbdet evaluate CONFIG --weights FILE), or a"
+        description="Score a model on the validation data of a config (mbdet evaluate CONFIG --weights FILE); an"
+        " exported detector without PyTorch (mbdet evaluate --weights FILE --annotations FILE --images FOLDER); or a"
         " COCO results file (mbdet evaluate --annotations FILE --results FILE).",
         epilog="Any value of the config can be overridden: --data.root DIR, --data.batch_size 8.",
         allow_abbrev=False,
     )
     parser.add_argument("--weights", help="checkpoint, safetensors, published npz or name, or exported file")
-    parser.add_argument("--annotations", type=Path, help="COCO instances file that --results is scored against")
+    parser.add_argument("--annotations", type=Path, help="COCO instances file with the ground truth")
+    parser.add_argument("--images", type=Path, help="folder with the pictures that --annotations names")
     parser.add_argument("--results", type=Path, help="COCO results file to score")
     parser.add_argument("--json", type=Path, help="write the figures here, and what was found in each image beside")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU if there is one)")
     config, rest = take_config(argv)
     options, overrides = parser.parse_known_args(rest)
 
-    if options.results and options.annotations and not config:
-        if overrides:
-            raise InputError(f"evaluate --results takes no {overrides[0]}")
+    if overrides and not config:
+        raise InputError(f"evaluate takes no {overrides[0]} without a config")
+    given = {name for name in ("weights", "annotations", "images", "results") if getattr(options, name)}
+    if given == {"annotations", "results"} and not config:
         show(evaluate_results(options.annotations, options.results), {}, options.json)
-    elif config and options.weights and not options.results:
+    elif given == {"weights", "annotations", "images"} and not config:
+        if options.json is not None:
+            check_writable(options.json)
+        evaluator = evaluate_file(Path(options.weights), options.annotations, options.images, options.device)
+        finish(evaluator, len(evaluator.collected), options.json)
+    elif given == {"weights"} and config:
         evaluate_model(config, overrides, options.weights, options.json, options.device)
     else:
-        raise InputError("evaluate needs CONFIG --weights FILE, or --annotations FILE --results FILE")
+        raise InputError(
+            "evaluate needs CONFIG --weights FILE, or --weights FILE --annotations FILE --images FOLDER, or"
+            " --annotations FILE --results FILE"
+        )
 
 
 def evaluate_model(
@@ -63,6 +75,17 @@ def evaluate_model(
     if output is not None:
         check_writable(output)
     evaluator, scored = collect(cli, open_predictor(cli, config, weights, device))
+    finish(evaluator, scored, output)
+
+
+def finish(evaluator: Evaluator[Any], scored: int, output: Path | None) -> None:
+    """Show the figures, and write what was found beside them.
+
+    Args:
+        evaluator: What was collected.
+        scored: From how many images.
+        output: The file for the figures, if any.
+    """
     # What the ground truth lists and on_error=skip left out is in none of the figures.
     show(evaluator.compute(), {"images": scored, "images_left_out": evaluator.listed - scored}, output)
     if output is not None:

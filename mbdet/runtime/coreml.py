@@ -36,7 +36,7 @@ class CoreMLFile(ModelFile):
         try:
             import coremltools
         except ImportError as error:
-            raise InputError("running a Core ML package needs coremltools: pip install 'mbdet[coreml]'") from error
+            raise InputError("running a Core ML package needs coremltools: pip install coremltools") from error
         units = coremltools.ComputeUnit.ALL if device is None else coremltools.ComputeUnit.CPU_ONLY
         try:
             self._model: Any = coremltools.models.MLModel(str(path), compute_units=units)

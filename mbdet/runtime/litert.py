@@ -11,7 +11,7 @@ from mbdet.runtime.model_file import ModelFile, Values, cannot_load, read_descri
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError as error:
-    raise InputError("running a TFLite file needs ai-edge-litert: pip install 'mbdet[litert-run]'") from error
+    raise InputError("running a TFLite file needs ai-edge-litert: pip install ai-edge-litert") from error
 
 
 class LiteRTFile(ModelFile):

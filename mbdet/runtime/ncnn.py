@@ -11,7 +11,7 @@ from mbdet.runtime.model_file import ModelFile, Values, cannot_load, read_descri
 try:
     import ncnn
 except ImportError as error:
-    raise InputError("running an ncnn file needs ncnn: pip install 'mbdet[ncnn]'") from error
+    raise InputError("running an ncnn file needs ncnn: pip install ncnn") from error
 
 
 class NcnnFile(ModelFile):

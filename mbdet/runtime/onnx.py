@@ -13,7 +13,7 @@ from mbdet.runtime.model_file import ModelFile, Values, cannot_load
 try:
     import onnxruntime
 except ImportError as error:
-    raise InputError("running an ONNX file needs onnxruntime: pip install 'mbdet[onnx]'") from error
+    raise InputError("running an ONNX file needs onnxruntime: pip install onnxruntime") from error
 
 
 class OnnxFile(ModelFile):

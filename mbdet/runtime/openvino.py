@@ -13,7 +13,7 @@ from mbdet.runtime.model_file import ModelFile, Values, cannot_load
 try:
     import openvino
 except ImportError as error:
-    raise InputError("running an OpenVINO file needs openvino: pip install 'mbdet[openvino]'") from error
+    raise InputError("running an OpenVINO file needs openvino: pip install openvino") from error
 
 DESCRIPTION = "mbdet"  # where among the notes of a file its description is, as JSON
 

@@ -101,7 +101,7 @@ def test_safetensors_and_state_dict_give_the_same_figures(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "evaluate needs CONFIG --weights FILE, or --annotations FILE --results FILE"),
+        ([], "evaluate needs CONFIG --weights FILE, or --weights FILE --annotations FILE --images FOLDER, or"),
         ([CONFIG], "evaluate needs CONFIG --weights FILE"),
         ([CONFIG, "--weights", "no.ckpt"], "no.ckpt: no such checkpoint"),
         (["--annotations", "no.json", "--results", "no.json"], "no.json: cannot be read"),

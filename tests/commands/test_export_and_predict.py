@@ -37,6 +37,23 @@ def test_onnx_scores_like_the_checkpoint(exported: Path, run: Path, shapes: Path
             assert figures[1][name] == pytest.approx(value, abs=5e-4), name
 
 
+def test_onnx_scores_the_same_without_a_config_and_without_torch(
+    exported: Path, run: Path, shapes: Path, tiny: list[str]
+) -> None:
+    data = [f"--data.root={shapes}", *(option for option in tiny if not option.startswith("--trainer"))]
+    expected, actual = run / "with_config.json", run / "without.json"
+    assert main(["evaluate", CONFIG, "--weights", str(exported), "--json", str(expected), *data]) == 0
+    truth = ["--annotations", str(shapes / "annotations" / "instances_val.json"), "--images", str(shapes / "val")]
+    arguments = ["evaluate", "--weights", str(exported), *truth, "--json", str(actual)]
+    code = f"import sys; sys.modules['torch'] = None\nfrom mbdet.cli import main\nsys.exit(main({arguments!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(actual.read_text()) == json.loads(expected.read_text())
+    found = json.loads((run / "without_detections.json").read_text())
+    assert found == json.loads((run / "with_config_detections.json").read_text())
+    assert len({record["image_id"] for record in found}) == 5
+
+
 def test_predict_draws_and_lists_the_same_for_both(exported: Path, run: Path, shapes: Path, tmp_path: Path) -> None:
     listed = []
     for model in (run / "checkpoints/best.ckpt", exported):
@@ -88,6 +105,29 @@ def test_python_api(exported: Path, run: Path, shapes: Path) -> None:
     np.testing.assert_allclose(again(path, score_threshold=0.1).boxes, found.boxes, atol=1e-3)
 
 
+def test_annotations_of_other_classes(exported: Path, coco80: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = [
+        "--annotations",
+        str(coco80 / "annotations" / "instances_val2017.json"),
+        "--images",
+        str(coco80 / "val2017"),
+    ]
+    assert main(["evaluate", "--weights", str(exported), *truth]) == 2
+    assert "its 80 categories are not the 6 classes of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["torch", "lightning"])
+def test_a_command_says_what_a_small_installation_lacks(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(module: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == f"mbdet: error: this needs {name}: pip install {name}, or all of mbdet\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -108,6 +148,11 @@ def test_load_says_what_is_missing(arguments: tuple[str, ...], message: str) -> 
         (["export", CONFIG, "--weights", "x.pth", "--output", "x.tflite"], "an ONNX file is called something.onnx"),
         (["export", CONFIG, "--weights", "x.pth"], "x.pth: no such weight file"),
         (["export", CONFIG, "--weights", "x.pth", "--probabilities"], "--probabilities: a detector gives none"),
+        (
+            ["evaluate", "--weights", "m.ckpt", "--annotations", "a.json", "--images", "i"],
+            "m.ckpt: give an exported file",
+        ),
+        (["evaluate", "--weights", "m.onnx", "--annotations", "a.json", "--images", "i"], "m.onnx: no such model file"),
         (["predict", "m.onnx", "pictures", "--scroe", "1"], "predict takes no --scroe"),
         (["predict", CONFIG, "pictures"], "give its weights too"),
     ],

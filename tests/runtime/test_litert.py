@@ -45,7 +45,7 @@ def test_no_other_device_is_taken_instead(tmp_path: Path, device: str) -> None:
 def test_a_missing_engine_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "mbdet.runtime.litert", raising=False)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(InputError, match=r"pip install 'mbdet\[litert-run\]'"):
+    with pytest.raises(InputError, match=r"pip install ai-edge-litert"):
         open_file(described(tmp_path / "m.tflite", b""))
 
 

@@ -91,5 +91,5 @@ def test_the_cpu_computes_in_single_precision(
 def test_without_openvino_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "mbdet.runtime.openvino", raising=False)
-    with pytest.raises(InputError, match=r"pip install 'mbdet\[openvino\]'"):
+    with pytest.raises(InputError, match=r"pip install openvino"):
         open_file(tmp_path / "m.xml")
