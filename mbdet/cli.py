@@ -15,7 +15,7 @@ COMMANDS = {
     "export": "write a trained model as a file for the device",
     "sensitivity": "find the layers that suffer from 8-bit integers",
     "predict": "draw what a model finds in pictures",
-    "demo": "show what a model finds in a camera's pictures or a video",
+    "demo": "show what a model finds in a camera's pictures or a video, or in the browser",
     "weights": "list published weights, show and convert weight files",
     "cost": "count parameters, multiply-adds, memory and bytes of a model",
     "benchmark": "time models side by side",

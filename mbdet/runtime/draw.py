@@ -48,7 +48,7 @@ def draw_detections(
     stroke = max(1, round(_scale(canvas) / 250))  # 2 pixels at 640x480
     keep = detections.scores >= score_threshold
     boxes = _rectangles(detections.boxes[keep], canvas)
-    colours = [_class_colour(label) for label in detections.labels[keep].tolist()]
+    colours = [class_colour(label) for label in detections.labels[keep].tolist()]
     numbers = [-1] * len(boxes) if ids is None else ids[keep].tolist()
     texts = [
         f"{f'#{number} ' if number >= 0 else ''}{class_names[label]} {score:.0%}"
@@ -117,7 +117,7 @@ def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, tile_width:
     return np.array(sheet)
 
 
-def _class_colour(label: int) -> _Colour:
+def class_colour(label: int) -> _Colour:
     """Return the colour of a class, always the same: steps of the golden ratio keep any number of hues apart."""
     hue = (0.02 + label * 0.618034) % 1
     saturation, value = ((0.9, 1.0), (0.6, 1.0), (0.9, 0.75))[label % 3]
