@@ -1,0 +1,89 @@
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mbdet.errors import InputError
+from mbdet.web.npm import Package, cache_folder, extract, fetch
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a package's archive as npm makes it."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    folder = tmp_path / "source"
+    (folder / "dist").mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"name": "@some/engine", "version": "1.2.3"}))
+    (folder / "dist" / "run.js").write_text("run();\n")
+    (folder / "dist" / "other.js").write_text("other();\n")
+    subprocess.run(["npm", "pack", str(folder)], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path / "some-engine-1.2.3.tgz"
+
+
+def package_of(archive: Path) -> Package:
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    return Package("@some/engine", "1.2.3", f"sha512-{digest}")
+
+
+def test_a_package_is_fetched_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, folder = package_of(source), tmp_path / "cache" / "deep"
+    archive = fetch(package, folder, str(source))
+    assert archive == folder / "some-engine-1.2.3.tgz"
+    assert archive.read_bytes() == source.read_bytes()
+    assert list(folder.iterdir()) == [archive]
+    monkeypatch.setenv("PATH", "")  # from now on without npm
+    assert fetch(package, folder) == archive
+
+
+def test_only_the_files_asked_for_are_extracted(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "renamed.js"
+    extract(source, {"dist/run.js": target})
+    assert target.read_text() == "run();\n"
+
+
+def test_another_archive_is_refused_and_not_kept(source: Path, tmp_path: Path) -> None:
+    package = package_of(source)._replace(integrity=f"sha512-{base64.b64encode(bytes(64)).decode()}")
+    with pytest.raises(InputError, match=r"some-engine-1\.2\.3\.tgz: npm gave another archive than that of the pinned"):
+        fetch(package, tmp_path / "cache", str(source))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_archive_is_named(source: Path, tmp_path: Path) -> None:
+    archive = fetch(package_of(source), tmp_path / "cache", str(source))
+    package = package_of(source)
+    archive.write_bytes(archive.read_bytes()[:-1])
+    with pytest.raises(InputError, match=rf"{re.escape(str(archive))}: is damaged; remove it"):
+        fetch(package, tmp_path / "cache")
+
+
+def test_what_npm_says_is_passed_on(tmp_path: Path) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    package = Package("engine", "1.0.0", "sha512-")
+    with pytest.raises(
+        InputError, match=r"engine 1\.0\.0: npm cannot fetch it \(.+\); connect .* or copy engine-1"
+    ) as error:
+        fetch(package, tmp_path, str(tmp_path / "missing.tgz"))
+    assert "\n" not in str(error.value)
+
+
+def test_without_npm_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        InputError, match=r"fetched with npm, which is not installed; install Node\.js, or copy engine-1"
+    ):
+        fetch(Package("engine", "1.0.0", "sha512-"), tmp_path)
+
+
+def test_archives_are_kept_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "mbdet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "mbdet"
