@@ -18,7 +18,7 @@ LAYERS = (
     ("backbones",),
     ("models", "cost"),
     ("predictor",),
-    ("data", "metrics", "weights", "export", "report", "interop", "testing"),
+    ("data", "metrics", "weights", "export", "report", "interop", "testing", "web"),
     ("checkpoint", "tasks"),
     ("config",),
     ("commands",),
@@ -56,6 +56,7 @@ def test_every_part_has_a_layer() -> None:
     ("statement", "unwanted"),
     [
         ("import mbdet", ["torch", "numpy", "lightning"]),
+        ("import mbdet.commands.demo", ["torch", "lightning", "onnxruntime"]),
         ("import mbdet.cli", ["torch", "numpy", "lightning"]),
         ("import mbdet.runtime.onnx", ["torch", "torchvision", "lightning", "albumentations", "pycocotools"]),
         ("import mbdet.runtime.load, mbdet.runtime.finish", ["torch", "onnxruntime", "openvino", "ncnn"]),

@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
             raise InputError(f"demo --web takes no {given[0]}; the page has its own controls")
         demo_web.run(options.model, options.port, options.build, open_browser=options.browser)
         return
+    if options.build is not None:
+        raise InputError("demo: --build writes the page of --web; give both")
     if overrides and options.model.suffix not in (".yaml", ".yml"):
         raise InputError(f"demo takes no {overrides[0]} with {options.model}")
     rate = 2.0 if options.rate is None else options.rate
