@@ -16,8 +16,8 @@ Parity = TypeVar("Parity")
 Precision = Literal["fp32", "fp16", "int8"]
 # Largest difference of a score between file and network that rounding explains.
 SCORE_TOLERANCE = 1e-4
-# In fewer bits: the largest difference of an image's probabilities that they explain, summed over the classes (2 would be
-# the most there is); of a map, the mean over its pixels.
+# In fewer bits: the largest difference of an image's probabilities that they explain, summed over the classes, which is
+# never more than 2; of a map, the mean over its pixels.
 SPREAD = {"fp16": 0.05, "int8": 0.5}
 
 

@@ -50,12 +50,13 @@ class ExecuTorchFile(ModelFile):
             raise InputError(f"{path}: no such model file")
         if threads is not None:
             _set_threads(path, threads)
-        try:
-            self._program = Runtime.get().load_program(path)
-            description = _description(self._program)
-            self._method = self._program.load_method("forward") if description else None
-        except (RuntimeError, KeyError) as error:  # also the method that the file does not have
-            raise cannot_load(path, "ExecuTorch", error) from error
+        with quiet():  # it lists what it looks up about the processor
+            try:
+                self._program = Runtime.get().load_program(path)
+                description = _description(self._program)
+                self._method = self._program.load_method("forward") if description else None
+            except (RuntimeError, KeyError) as error:  # also the method that the file does not have
+                raise cannot_load(path, "ExecuTorch", error) from error
         super().__init__(path, description)
         self._outputs = tuple(self.description["output"])
         _open.add(self)

@@ -1,5 +1,6 @@
 import gc
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,6 +84,23 @@ def test_no_other_device_is_taken_instead(colours: Path, device: str) -> None:
 def test_missing_file() -> None:
     with pytest.raises(InputError, match=r"nothing\.pte: no such model file"):
         load_file(Path("nothing.pte"))
+
+
+def test_nothing_but_the_error_is_heard(colours: Path, tmp_path: Path) -> None:
+    """In a process of its own, as it is the first file that ExecuTorch speaks of."""
+    (tmp_path / "bad.pte").write_bytes(b"not a model")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from mbdet.errors import InputError\n"
+        "from mbdet.runtime.load import load_file\n"
+        "load_file(Path(sys.argv[1]))\n"
+        "try: load_file(Path(sys.argv[2]))\n"
+        "except InputError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(colours), str(tmp_path / "bad.pte")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "bad.pte: ExecuTorch cannot load it" in done.stdout
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" * 50])
