@@ -16,9 +16,6 @@ Parity = TypeVar("Parity")
 Precision = Literal["fp32", "fp16", "int8"]
 # Largest difference of a score between file and network that rounding explains.
 SCORE_TOLERANCE = 1e-4
-# In fewer bits: the largest difference of an image's probabilities that they explain, summed over the classes, which is
-# never more than 2; of a map, the mean over its pixels.
-SPREAD = {"fp16": 0.05, "int8": 0.5}
 
 
 class Form(NamedTuple):
@@ -90,15 +87,14 @@ class Export(nn.Module, ABC, Generic[Parity]):
         """
 
 
-def compare_probabilities(pair: Pair, precision: Precision, tolerance: float) -> float:
+def compare_probabilities(pair: Pair, precision: Precision, tolerances: Mapping[Precision, float]) -> float:
     """Compare the output `probabilities`, whose axes are the class and, in a map, row and column.
-
-    In fewer bits than single precision, a single one may differ by anything, and the mean by `SPREAD`.
 
     Args:
         pair: Of one image.
         precision: Of the file.
-        tolerance: Largest difference that rounding explains in single precision.
+        tolerances: Largest difference that each precision explains: in single precision, of any probability; in fewer
+            bits, of all classes in sum, which is never more than 2, and in a map on average over the pixels.
 
     Returns:
         The largest difference.
@@ -110,14 +106,14 @@ def compare_probabilities(pair: Pair, precision: Precision, tolerance: float) ->
     differences = np.abs(actual - expected)
     if precision != "fp32":
         spread = float(differences.sum(axis=0).mean())
-        if not spread <= SPREAD[precision]:  # also what is not a number
+        if not spread <= tolerances[precision]:  # also what is not a number
             raise difference(
                 "probabilities",
                 f"those of comparison image {pair.image} differ by {spread:.2f} on average, summed over the classes,"
                 f" more than {precision} explains",
             )
         return float(differences.max())
-    wrong = ~(differences <= tolerance)  # also what is not a number
+    wrong = ~(differences <= tolerances[precision])  # also what is not a number
     if wrong.any():
         index = tuple(np.argwhere(wrong)[0].tolist())
         place = ", ".join(f"{axis} {number}" for axis, number in zip(("class", "row", "column"), index, strict=False))

@@ -8,6 +8,9 @@ from torch import Tensor
 from mbdet.export.base import SCORE_TOLERANCE, Export, Form, Pair, Precision, compare_probabilities
 from mbdet.models import Classifier
 
+# See `compare_probabilities`.
+TOLERANCES: dict[Precision, float] = {"fp32": SCORE_TOLERANCE, "fp16": 0.05, "int8": 0.5}
+
 
 class ClassificationParity(NamedTuple):
     """How far a file's probabilities are from the network's."""
@@ -47,7 +50,7 @@ class ClassificationExport(Export[ClassificationParity]):
         """See `Export.compare`."""
         largest, same, count = 0.0, 0, 0
         for pair in pairs:
-            largest = max(largest, compare_probabilities(pair, precision, SCORE_TOLERANCE))
+            largest = max(largest, compare_probabilities(pair, precision, TOLERANCES))
             expected, actual = pair.expected["probabilities"], pair.actual["probabilities"]
             same, count = same + int(expected.argmax() == actual.argmax()), count + 1
         return ClassificationParity(largest, count, same)

@@ -15,6 +15,8 @@ from mbdet.runtime.image import MEAN_COLOUR, Resizing
 # Largest difference of a probability between file and network that rounding explains: more than of a detector's scores,
 # because of the millions in a map the worst counts.
 TOLERANCE = 1e-3
+# See `compare_probabilities`. Google's DeepLabv3 on MobileNetV2 comes to 0.04 at most in int8, on pictures of COCO.
+TOLERANCES: dict[Precision, float] = {"fp32": TOLERANCE, "fp16": 0.02, "int8": 0.2}
 AGREEING = {"fp16": 0.98, "int8": 0.85}  # share of the pixels that must have the network's class
 
 
@@ -117,7 +119,7 @@ def compare_maps(pairs: Iterable[Pair], precision: Precision) -> SegmentationPar
     for pair in pairs:
         if "probabilities" in pair.actual:
             compared = True
-            probability = max(probability, compare_probabilities(pair, precision, TOLERANCE))
+            probability = max(probability, compare_probabilities(pair, precision, TOLERANCES))
         likely, own, other = pair.expected["probabilities"], pair.expected["classes"], pair.actual["classes"]
         # A class that does not exist has the probability of the last here, and is refused below.
         inside = np.minimum(other, len(likely) - 1)
