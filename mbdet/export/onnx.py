@@ -77,12 +77,12 @@ def convert(order: Order) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _nms_mask(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
+def _nms_mask(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float, limit: int) -> Any:
     """Express mbdet::nms_mask with ONNX's own operator, which knows batches and gives indices."""
     selected = op.NonMaxSuppression(
         boxes,
         op.Unsqueeze(scores, op.Constant(value_ints=[1])),
-        op.Shape(scores, start=1, end=2),
+        op.Constant(value_ints=[limit]),
         op.Constant(value_floats=[iou_threshold]),
         op.Constant(value_floats=[score_threshold]),
     )

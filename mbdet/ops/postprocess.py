@@ -60,9 +60,12 @@ class Postprocess:
         deltas = output.box_deltas.float().gather(1, anchor[..., None].expand(-1, -1, 4))
         boxes = clip(decode_boxes(deltas, anchors[anchor]), input_size)
 
-        keep = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
         tiles = separate_classes(boxes, labels, num_classes, input_size)
-        keep &= nms_mask(tiles, scores, self.iou_threshold, self.score_threshold)
+        empty = ~(boxes[..., 2:] > boxes[..., :2]).all(dim=-1)  # also what is not a number
+        candidate_scores = scores.masked_fill(empty, -1.0)
+        # No more than are kept at last, unless some of them may be too many of their class.
+        enough = self.max_detections if self.max_per_class >= self.max_detections else num_candidates
+        keep = nms_mask(tiles, candidate_scores, self.iou_threshold, self.score_threshold, enough)
         if self.max_per_class < self.max_detections:
             keep &= rank_in_class(labels, keep) < self.max_per_class
         return _best(boxes, scores, labels, keep, min(self.max_detections, num_candidates))

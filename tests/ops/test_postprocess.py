@@ -153,21 +153,35 @@ def test_classes_do_not_suppress_each_other() -> None:
     assert sorted(found.labels[0].tolist()) == list(range(80))
 
 
+def test_boxes_beside_the_image_take_the_place_of_none() -> None:
+    logits = torch.full((1, 6, 2), -10.0)
+    logits[0, :, 1] = torch.tensor([5.0, 4, 3, 2, 1, 0])  # the best four lie beside the image
+    anchors = torch.tensor(
+        [[-30.0, 10 * i, -10, 10 * i + 9] for i in range(4)] + [[5.0, 5, 25, 25], [60.0, 60, 90, 90]]
+    )
+    found = Postprocess(max_detections=3)(DetectorOutput(torch.zeros(1, 6, 4), logits), anchors, SIZE)
+    assert found.counts.tolist() == [2]
+    torch.testing.assert_close(found.boxes[0, :2], anchors[4:])
+
+
 @pytest.mark.parametrize(("batch", "number"), [(2, 50), (1, 1), (3, 0)])
 def test_nms_mask(batch: int, number: int, random_boxes: Callable[..., Tensor]) -> None:
     boxes = random_boxes(batch * number, seed=0).view(batch, number, 4)
     scores = torch.rand(batch, number, generator=torch.Generator().manual_seed(1))
-    mask = nms_mask(boxes, scores, 0.3, 0.0)
-    good = nms_mask(boxes, scores, 0.3, 0.5)
+    mask = nms_mask(boxes, scores, 0.3, 0.0, number)
+    good = nms_mask(boxes, scores, 0.3, 0.5, number)
+    few = nms_mask(boxes, scores, 0.3, 0.0, 3)
     for image in range(batch):
         assert mask[image].nonzero().flatten().tolist() == nms(boxes[image], scores[image], 0.3).sort()[0].tolist()
+        best = nms(boxes[image], scores[image], 0.3)[:3]
+        assert few[image].nonzero().flatten().tolist() == best.sort()[0].tolist()
     # What scores too little suppresses nothing, so that it makes no difference when it is left out.
     torch.testing.assert_close(good, mask & (scores > 0.5))
 
 
 def test_nms_mask_is_a_proper_operator(random_boxes: Callable[..., Tensor]) -> None:
     boxes = random_boxes(40, seed=0).view(2, 20, 4)
-    torch.library.opcheck(nms_mask, (boxes, torch.rand(2, 20), 0.5, 0.1))
+    torch.library.opcheck(nms_mask, (boxes, torch.rand(2, 20), 0.5, 0.1, 5))
 
 
 def test_exports_with_a_free_batch_size(random_boxes: Callable[..., Tensor]) -> None:
