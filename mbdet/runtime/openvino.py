@@ -1,5 +1,6 @@
 """OpenVINO as engine of a model file."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class OpenVinoFile(ModelFile):
             raise InputError(f"{path}: no such model file")
         if not weights.is_file():
             raise InputError(f"{path}: {weights.name}, which holds its weights, is not beside it; copy both")
-        core = openvino.Core()
+        core = _core()
         place = _device(core, device)
         try:
             model = core.read_model(path, weights)
@@ -61,6 +62,16 @@ class OpenVinoFile(ModelFile):
         found = self._request.infer({"images": np.ascontiguousarray(images)})
         # Copies, because the next call writes into the same memory.
         return {name: np.array(found[name]) for name in self._outputs}
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """Return what loads files: one for the process, for good.
+
+    Each gives the thread a stack of its own for signal handlers and takes it back when it is freed. Of two, the one
+    freed last puts that of the other back, which is gone, and the next signal ends the process (OpenVINO 2026.4).
+    """
+    return openvino.Core()
 
 
 def _device(core: openvino.Core, device: str | None) -> str:

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,7 +25,10 @@ def doubled(path: Path, description: str | None) -> Path:
     return path
 
 
-DESCRIPTION = '{"task": "classification", "class_names": ["a \\"b\\" <é>"], "input": {"size": [2, 3], "batch": 1}}'
+DESCRIPTION = (
+    '{"task": "classification", "class_names": ["a \\"b\\" <é>"], "output": {"probabilities": ""},'
+    ' "input": {"size": [2, 3], "batch": 1, "central_crop": 1}}'
+)
 
 
 def test_it_computes_and_keeps_its_description(tmp_path: Path) -> None:
@@ -93,3 +97,17 @@ def test_without_openvino_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delitem(sys.modules, "mbdet.runtime.openvino", raising=False)
     with pytest.raises(InputError, match=r"pip install openvino"):
         open_file(tmp_path / "m.xml")
+
+
+def test_signals_arrive_when_all_files_are_closed(tmp_path: Path) -> None:
+    program = (
+        "import signal, subprocess, sys; from pathlib import Path; from mbdet.runtime.load import open_file\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: print('arrived'))\n"
+        "files = [open_file(Path(sys.argv[1])) for _ in range(2)]\n"
+        "del files[0]; del files[0]\n"
+        "subprocess.run([sys.executable, '-c', ''])\n"
+    )
+    path = doubled(tmp_path / "m.xml", DESCRIPTION)
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "arrived" in done.stdout
