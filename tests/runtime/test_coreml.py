@@ -18,8 +18,12 @@ def package(tmp_path: Path) -> Path:
     """Return a segmenter of 4x6 pixels without its network."""
     path = tmp_path / "m.mlpackage"
     path.mkdir()
-    size = {"size": [4, 6], "batch": 1}
-    description = {"task": "segmentation", "class_names": ["a", "b"], "input": size, "output": {"classes": "of pixels"}}
+    description = {
+        "task": "segmentation",
+        "class_names": ["a", "b"],
+        "input": {"size": [4, 6], "batch": 1, "resize": "fit"},
+        "output": {"classes": "of pixels"},
+    }
     path.with_name("m.mlpackage.json").write_text(json.dumps(description))
     return path
 

@@ -9,7 +9,12 @@ import pytest
 from mbdet.errors import InputError
 from mbdet.runtime.load import is_model_file, open_file
 
-DESCRIPTION = {"task": "detection", "class_names": ["a"], "input": {"size": [8, 8], "batch": 1}}
+DESCRIPTION = {
+    "task": "classification",
+    "class_names": ["a"],
+    "input": {"size": [8, 8], "batch": 1, "central_crop": 1},
+    "output": {"probabilities": "of each class"},
+}
 
 
 def described(path: Path, content: bytes) -> Path:

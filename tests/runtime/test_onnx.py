@@ -100,7 +100,9 @@ def brightest_colour(path: Path, task: str = "segmentation", probabilities: bool
     )
     described = {"size": [20, 30], "resize": "fit"}
     names = json.dumps(["red", "green", "blue"])
-    helper.set_model_props(model, {"task": task, "class_names": names, "input": json.dumps(described)})
+    entries = {"input": described, "output": {output.name: "" for output in outputs}}
+    texts = {name: json.dumps(entry) for name, entry in entries.items()}
+    helper.set_model_props(model, {"task": task, "class_names": names, **texts})
     onnx.save(model, path)
     return path
 
