@@ -70,7 +70,7 @@ def test_quick_start_is_two_commands() -> None:
     quick_start = (REPOSITORY / "README.md").read_text().split("## Use")[0]
     assert quick_start.count("```bash") == 2
     assert COMMANDS[0].endswith("python tools/train.py configs/ssdlite_v2_shapes.yaml")
-    assert COMMANDS[1] == "pip install -e '.[dev]' && pytest"
+    assert COMMANDS[1] == "pip install -e '.[dev]' && pytest -n 2 --dist loadfile"
 
 
 def test_commands_and_python(
