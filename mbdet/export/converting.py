@@ -20,7 +20,7 @@ def converting(name: str) -> Iterator[None]:
     with quiet():
         try:
             yield
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except OSError as error:
             raise InputError(

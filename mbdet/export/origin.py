@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 import mbdet
 from mbdet.errors import InputError
 from mbdet.export.format import Order
@@ -30,6 +32,7 @@ def origin_of(order: Order, model: Mapping[str, object]) -> dict[str, object]:
     calibration = order.calibration if order.precision == "int8" else None
     return {
         "mbdet version": mbdet.__version__,
+        "PyTorch version": torch.__version__,
         "model in the config": hashlib.sha256(json.dumps(model, default=str).encode()).hexdigest(),
         "weights": weights.hexdigest(),
         "class names": list(order.class_names),

@@ -17,7 +17,7 @@ def nms_mask(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshol
         scores: (B, N).
         iou_threshold: A box goes if its IoU with a better one that stays is larger.
         score_threshold: So does one that scores this or less.
-        limit: So do all but so many that stay, the best by score; suppression, the slow part, ends when it has them.
+        limit: So do all but so many that stay, the best by score, which lets a runtime end when it has them.
 
     Returns:
         (B, N) bool.

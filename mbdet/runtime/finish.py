@@ -70,33 +70,44 @@ def _suppress_image(
         order = order[np.argpartition(-flat[order], most - 1)[:most]]
     order = order[np.argsort(-flat[order], kind="stable")]
     labels, candidates = order % scores.shape[1], boxes[order // scores.shape[1]]
-    keep = np.zeros(len(order), dtype=np.bool_)
-    keep[(candidates[:, 2:] > candidates[:, :2]).all(axis=1)] = True
-    for label in np.unique(labels):
-        rows = np.flatnonzero(keep & (labels == label))
-        keep[rows] = False
-        survivors = rows[nms(candidates[rows], decoding["iou_threshold"])]
-        keep[survivors[: decoding["max_per_class"]]] = True
-    return candidates[keep], labels[keep], flat[order[keep]]
+    visible = (candidates[:, 2:] > candidates[:, :2]).all(axis=1)
+    order, labels, candidates = order[visible], labels[visible], candidates[visible]
+    kept = nms(candidates, labels, decoding["iou_threshold"], decoding["max_per_class"], decoding["max_detections"])
+    return candidates[kept], labels[kept], flat[order[kept]]
 
 
-def nms(boxes: NDArray[np.float32], iou_threshold: float) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression.
+def nms(
+    boxes: NDArray[np.float32], labels: NDArray[np.int64], iou_threshold: float, max_per_class: int, limit: int
+) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression of each class, for all classes at once, until there are enough boxes.
 
     Args:
         boxes: (N, 4) xyxy, best first, none of them empty.
-        iou_threshold: A box goes if its IoU with a better one that stays is larger.
+        labels: (N,) their classes.
+        iou_threshold: A box goes if its IoU with a better one of its class that stays is larger.
+        max_per_class: Of a class, no more stay.
+        limit: Nor altogether.
 
     Returns:
         Indices of those that stay, best first.
     """
-    corner, opposite = boxes[:, None, :2], boxes[:, None, 2:]
-    sides = np.minimum(opposite, boxes[None, :, 2:]) - np.maximum(corner, boxes[None, :, :2])
-    shared = np.maximum(sides, 0).prod(axis=2)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    overlaps = shared > iou_threshold * (areas[:, None] + areas[None] - shared)
+    rows = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+    taken = dict.fromkeys(rows, 0)
     alive = np.ones(len(boxes), dtype=np.bool_)
-    for index in range(len(boxes)):
-        if alive[index]:
-            alive[index + 1 :] &= ~overlaps[index, index + 1 :]
-    return np.flatnonzero(alive)
+    kept: list[int] = []
+    for index, label in enumerate(labels):
+        if not alive[index]:
+            continue
+        if len(kept) == limit:
+            break
+        kept.append(index)
+        taken[label] += 1
+        others = rows[label]
+        if taken[label] == max_per_class:
+            alive[others] = False
+            continue
+        sides = np.minimum(boxes[index, 2:], boxes[others, 2:]) - np.maximum(boxes[index, :2], boxes[others, :2])
+        shared = np.maximum(sides, 0).prod(axis=1)
+        alive[others[shared > iou_threshold * (areas[index] + areas[others] - shared)]] = False
+    return np.array(kept, np.int64)

@@ -56,13 +56,18 @@ def test_nms_is_torchvision_s(threshold: float) -> None:
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 50, (200, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(1, 40, (200, 2))], 1).astype(np.float32)
+    labels = rng.integers(0, 3, 200)
     scores = torch.arange(200, 0, -1).float()
-    expected = torchvision.ops.nms(torch.from_numpy(boxes), scores, threshold).tolist()
-    assert nms(boxes, threshold).tolist() == expected
+    given = (torch.from_numpy(boxes), scores, torch.from_numpy(labels), threshold)
+    expected = torchvision.ops.batched_nms(*given).tolist()
+    assert nms(boxes, labels, threshold, 200, 200).tolist() == expected
+    assert nms(boxes, labels, threshold, 200, 7).tolist() == expected[:7]
+    first_two = [index for index in expected if sum(labels[expected[: expected.index(index)]] == labels[index]) < 2]
+    assert nms(boxes, labels, threshold, 2, 200).tolist() == first_two
 
 
 def test_nothing_in_no_boxes() -> None:
-    assert nms(np.zeros((0, 4), np.float32), 0.5).tolist() == []
+    assert nms(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), 0.5, 100, 100).tolist() == []
 
 
 def test_maps_of_classes_come_from_logits_or_probabilities() -> None:
