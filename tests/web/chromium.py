@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mbdet.errors import InputError
 from mbdet.web.npm import Package, extract, fetch
 
 PLAYWRIGHT = Package(
@@ -80,34 +83,55 @@ def install(folder: Path) -> Browser:
     """Fetch both into a folder and unpack them there.
 
     Raises:
-        InputError: If npm is missing or cannot fetch them.
+        InputError: If npm is missing or cannot fetch them, or no Chromium is there for this system.
     """
-    playwright = fetch(PLAYWRIGHT, folder)
-    library = folder / "playwright"
-    if not library.is_dir():
-        with tarfile.open(playwright) as content:
-            content.extractall(library, filter="data")
+    library = unpack_once(folder, fetch(PLAYWRIGHT, folder), _unpack_archive)
     entry = library / "package" / "index.js"
     on_linux = sys.platform == "linux" and platform.machine() == "x86_64"
     if not on_linux:
         found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
         if found is None:
-            raise FileNotFoundError("no Chromium is installed, and that of npm is for x86-64 Linux")
+            raise InputError("no Chromium is installed, and that of npm is for x86-64 Linux; install one")
         return Browser(entry, Path(found), None)
-    archive = fetch(CHROMIUM, folder)
-    unpacked = folder / "chromium"
-    if not (unpacked / "complete").exists():
-        unpacked.mkdir(exist_ok=True)
-        names = ("chromium", "al2023.tar", "swiftshader.tar", "fonts.tar")
-        extract(archive, {f"bin/{name}.br": unpacked / f"{name}.br" for name in names})
-        files = [str(unpacked / f"{name}.br") for name in names]
-        subprocess.run(["node", "--input-type=module", "-e", _DECOMPRESS, *files], check=True)
-        for name in names[1:]:
-            with tarfile.open(unpacked / name) as content:
-                content.extractall(unpacked, filter="data")
-            (unpacked / name).unlink()
-        for file in files:
-            Path(file).unlink()
-        (unpacked / "chromium").chmod(0o755)
-        (unpacked / "complete").touch()
+    unpacked = unpack_once(folder, fetch(CHROMIUM, folder), _unpack_chromium)
     return Browser(entry, unpacked / "chromium", unpacked / "lib")
+
+
+def unpack_once(folder: Path, archive: Path, unpack: Callable[[Path, Path], None]) -> Path:
+    """Return the folder of an unpacked archive, which is there whole or not at all: others may do the same meanwhile.
+
+    Args:
+        folder: Where it is kept, under the archive's name and thus its version.
+        archive: What to unpack.
+        unpack: Unpacks the archive into an empty folder.
+    """
+    unpacked = folder / archive.stem
+    if not unpacked.is_dir():
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{archive.stem}.") as temporary:
+            whole = Path(temporary) / "whole"
+            whole.mkdir()
+            unpack(archive, whole)
+            try:
+                whole.replace(unpacked)
+            except OSError:  # someone was faster
+                if not unpacked.is_dir():
+                    raise
+    return unpacked
+
+
+def _unpack_archive(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as content:
+        content.extractall(folder, filter="data")
+
+
+def _unpack_chromium(archive: Path, folder: Path) -> None:
+    names = ("chromium", "al2023.tar", "swiftshader.tar", "fonts.tar")
+    compressed = [folder / f"{name}.br" for name in names]
+    extract(archive, {f"bin/{path.name}": path for path in compressed})
+    subprocess.run(["node", "--input-type=module", "-e", _DECOMPRESS, *map(str, compressed)], check=True)
+    for name in names[1:]:
+        _unpack_archive(folder / name, folder)
+        (folder / name).unlink()
+    for path in compressed:
+        path.unlink()
+    (folder / "chromium").chmod(0o755)

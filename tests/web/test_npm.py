@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_a_package_is_fetched_once(source: Path, tmp_path: Path, monkeypatch: py
     assert list(folder.iterdir()) == [archive]
     monkeypatch.setenv("PATH", "")  # from now on without npm
     assert fetch(package, folder) == archive
+
+
+def test_two_processes_fetch_at_once(source: Path, tmp_path: Path) -> None:
+    package, folder = package_of(source), tmp_path / "cache"
+    code = (
+        "from pathlib import Path; from mbdet.web.npm import Package, fetch\n"
+        f"fetch(Package(*{tuple(package)!r}), Path({str(folder)!r}), {str(source)!r})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [path.name for path in folder.iterdir()] == [source.name]
+    assert fetch(package, folder).read_bytes() == source.read_bytes()
 
 
 def test_only_the_files_asked_for_are_extracted(source: Path, tmp_path: Path) -> None:
