@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +16,8 @@ from mbdet.errors import InputError
 from mbdet.runtime.files import write_atomically
 
 _SECONDS = 600  # that a download may take
+# How lines of npm begin that tell people nothing, and the one that names a log of theirs.
+_NOT_TOLD = ("code ", "errno ", "syscall ", "path ", "dest ", "type ", "A complete log")
 
 
 class Package(NamedTuple):
@@ -74,19 +77,28 @@ def fetch(package: Package, folder: Path, source: str | None = None) -> Path:
             raise InputError(f"{package.archive}: npm took more than {_SECONDS} seconds; try again") from None
         (packed, *_) = [*Path(temporary).glob("*.tgz"), None]
         if done.returncode or packed is None:
-            lines = [line.removeprefix("npm error").strip() for line in done.stderr.splitlines()]
-            reason = next(
-                (line for line in lines if line and not line.startswith(("code", "errno", "syscall"))),
-                "no reason given",
-            )
             raise InputError(
-                f"{package.name} {package.version}: npm cannot fetch it ({reason}); connect to its registry, or copy"
-                f" {package.archive} to {folder}"
+                f"{package.name} {package.version}: npm cannot fetch it ({reason(done.stderr)}); connect to its"
+                f" registry, or copy {package.archive} to {folder}"
             )
         _check(packed, package, f"{package.archive}: npm gave another archive than that of the pinned checksum")
         with write_atomically(archive) as beside:
             shutil.copyfile(packed, beside)
     return archive
+
+
+def reason(text: str) -> str:
+    """Return why npm failed: its code, such as ENOTFOUND, and the first line that says something to people.
+
+    Args:
+        text: What npm, 9 or later, wrote to its standard error.
+    """
+    lines = [match[1].strip() for match in re.finditer(r"^npm (?:error|ERR!) (.+)$", text, re.MULTILINE)]
+    code = next((line.removeprefix("code ") for line in lines if line.startswith("code ")), "")
+    told = next((line for line in lines if line and not line.startswith(_NOT_TOLD)), "")
+    if code in told:
+        return told or "no reason given"
+    return f"{code}: {told}" if told else code
 
 
 def extract(archive: Path, files: Mapping[str, Path]) -> None:

@@ -1,5 +1,6 @@
 """What the tests of the page share: Chromium, the engine, and pages for small models."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,11 @@ from mbdet.web import build as building
 from mbdet.web.npm import cache_folder, fetch
 from mbdet.web.server import Server
 
+# Codes of Node.js for a network that is not there.
+OUT_OF_REACH = re.compile(
+    r"npm cannot fetch it .*\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ERR_SOCKET_TIMEOUT|ENETUNREACH"
+    r"|EHOSTUNREACH|ENETDOWN)\b|no Chromium is installed"
+)
 Serve = Callable[[Path], AbstractContextManager[str]]
 
 
@@ -32,12 +38,12 @@ def npm_folder(request: pytest.FixtureRequest) -> Path:
 
 
 @contextmanager
-def skip_without_registry() -> Iterator[None]:
-    """Skip where npm reaches no registry; anything else that is wrong stays wrong."""
+def skip_out_of_reach() -> Iterator[None]:
+    """Skip where npm reaches no registry or no Chromium is for this system; anything else that is wrong stays wrong."""
     try:
         yield
     except InputError as error:
-        if "npm cannot fetch it" not in str(error):
+        if not OUT_OF_REACH.search(str(error)):
             raise
         pytest.skip(str(error))
 
@@ -45,7 +51,7 @@ def skip_without_registry() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def engine(npm_folder: Path) -> Iterator[Path]:
     """Have the engine taken from that folder, and return its archive."""
-    with skip_without_registry():
+    with skip_out_of_reach():
         archive = fetch(building.ENGINE, npm_folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(npm_folder.parent))
@@ -56,7 +62,7 @@ def engine(npm_folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def browser(npm_folder: Path) -> Browser:
     """Return a Chromium that can be driven."""
-    with skip_without_registry():
+    with skip_out_of_reach():
         browser = install(npm_folder)
     if problem := browser.check():
         pytest.skip(problem)

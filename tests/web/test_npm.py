@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mbdet.errors import InputError
-from mbdet.web.npm import Package, cache_folder, extract, fetch
+from mbdet.web.npm import Package, cache_folder, extract, fetch, reason
 
 
 @pytest.fixture
@@ -73,6 +73,62 @@ def test_a_damaged_archive_is_named(source: Path, tmp_path: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-1])
     with pytest.raises(InputError, match=rf"{re.escape(str(archive))}: is damaged; remove it"):
         fetch(package, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (  # npm 10
+            """npm warn config production Use `--omit=dev` instead.
+npm notice Beginning October 4, 2021, all connections to the registry use TLS.
+npm ERR! code ENOTFOUND
+npm ERR! syscall getaddrinfo
+npm ERR! errno ENOTFOUND
+npm ERR! network request to https://npm.example/engine failed, reason: getaddrinfo ENOTFOUND npm.example
+npm ERR! network This is a problem related to network connectivity.
+npm ERR! network
+npm ERR! A complete log of this run can be found in: /home/someone/.npm/_logs/debug-0.log
+""",
+            "network request to https://npm.example/engine failed, reason: getaddrinfo ENOTFOUND npm.example",
+        ),
+        (  # npm 11
+            """npm error code ECONNREFUSED
+npm error syscall connect
+npm error errno ECONNREFUSED
+npm error FetchError: request to https://npm.example/engine failed, reason: connect ECONNREFUSED 192.0.2.1:443
+npm error     at ClientRequest.<anonymous> (/usr/lib/node_modules/npm/lib/index.js:130:14)
+npm error   code: 'ECONNREFUSED',
+npm error }
+npm error
+npm error If you are behind a proxy, please make sure that the 'proxy' config is set properly.
+""",
+            "FetchError: request to https://npm.example/engine failed, reason: connect ECONNREFUSED 192.0.2.1:443",
+        ),
+        (
+            """npm warn tarball tarball data for file:engine.tgz (null) seems to be corrupted. Trying again.
+npm error code ENOENT
+npm error syscall open
+npm error path /tmp/engine.tgz
+npm error errno -2
+npm error enoent ENOENT: no such file or directory, open 'engine.tgz'
+npm error enoent This is related to npm not being able to find a file.
+""",
+            "enoent ENOENT: no such file or directory, open 'engine.tgz'",
+        ),
+        (
+            """npm error code ETARGET
+npm error notarget No matching version found for engine@99.0.0.
+npm error notarget In most cases you or one of your dependencies are requesting a version that doesn't exist.
+""",
+            "ETARGET: notarget No matching version found for engine@99.0.0.",
+        ),
+        ("npm ERR! code ETIMEDOUT\nnpm ERR! errno ETIMEDOUT\n", "ETIMEDOUT"),
+        ("npm warn something\nKilled\n", "no reason given"),
+        ("", "no reason given"),
+    ],
+)
+def test_the_line_of_npm_that_says_something(text: str, expected: str) -> None:
+    assert reason(text) == expected
 
 
 def test_what_npm_says_is_passed_on(tmp_path: Path) -> None:
