@@ -1,5 +1,6 @@
 """A web server for one folder, on this machine alone."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -67,6 +68,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
 
+    def handle(self) -> None:
+        """Answer until the browser closes the connection, which it may do in the middle of an answer."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         self._answer(with_body=True)
 
@@ -74,25 +80,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        port = self.server.server_port
-        if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
+        if self.headers.get("Host") not in hosts(self.server.server_port):
             # Else any web site whose name is made to point here could read the folder.
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return
         path = find(self.server.folder, self.path)
         try:
-            content = path.read_bytes() if path else None
+            if path is None:
+                raise FileNotFoundError
+            content = path.read_bytes() if with_body else b""
+            size = len(content) if with_body else path.stat().st_size
         except OSError:
-            content = None
-        if path is None or content is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", _TYPES[path.suffix])
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(size))
         self.end_headers()
-        if with_body:
-            self.wfile.write(content)
+        self.wfile.write(content)
 
     def end_headers(self) -> None:
         """Send the headers that every answer has."""
@@ -102,6 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing about single requests."""
+
+
+def hosts(port: int) -> set[str]:
+    """Return how browsers name this server in their requests; they leave out the port that is usual for http."""
+    names = (HOST, "localhost")
+    return {f"{name}:{port}" for name in names} | (set(names) if port == 80 else set())
 
 
 def find(folder: Path, target: str) -> Path | None:

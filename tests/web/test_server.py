@@ -1,5 +1,9 @@
 import http.client
+import re
 import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +12,8 @@ import pytest
 from conftest import serving
 
 from mbdet.errors import InputError
-from mbdet.web.server import Server, find
+from mbdet.web.build import PAGE
+from mbdet.web.server import Server, find, hosts
 
 
 @pytest.fixture
@@ -74,6 +79,41 @@ def test_every_answer_isolates_the_page(port: int, target: str) -> None:
     assert policy["frame-ancestors"] == "'none'"
 
 
+def test_the_page_says_the_same_to_browsers_elsewhere(port: int) -> None:
+    page = re.search(r'http-equiv="Content-Security-Policy"\s+content="(.+?)"', (PAGE / "index.html").read_text())
+    assert page is not None
+    policy = ask(port, "/")[0].headers["Content-Security-Policy"]
+    assert policy == f"{page[1]}; frame-ancestors 'none'"  # which browsers ignore in a page
+
+
+def test_a_browser_may_go_away(folder: Path, port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "engine" / "run.wasm").write_bytes(bytes(30_000_000))  # more than the sockets hold
+    for request in (f"GET /engine/run.wasm HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n", ""):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(request.encode())
+            if request:
+                assert connection.recv(12) == b"HTTP/1.1 200"
+            # Closed at once, with what was not read thrown away: a reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for _ in range(1000):
+        if not [thread for thread in threading.enumerate() if "process_request_thread" in thread.name]:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the connection was not given up")
+    assert capfd.readouterr().err == ""
+    assert ask(port, "/")[0].status == 200
+
+
+def test_a_head_reads_no_file(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    response, body = ask(port, "/", "HEAD")
+    assert (response.status, body, response.headers["Content-Length"]) == (200, b"", "11")
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -128,6 +168,11 @@ def test_other_names_are_refused(port: int, host: str) -> None:
     response, body = ask(port, "/", host=host)
     assert response.status == 421
     assert b"<p>page</p>" not in body
+
+
+def test_browsers_leave_out_the_usual_port() -> None:
+    assert hosts(80) == {"127.0.0.1", "localhost", "127.0.0.1:80", "localhost:80"}
+    assert hosts(8080) == {"127.0.0.1:8080", "localhost:8080"}
 
 
 def test_localhost_is_a_name_for_it(port: int) -> None:
