@@ -33,7 +33,7 @@ def build(model: Path, folder: Path) -> None:
 
     Args:
         model: An ONNX file exported by mbdet.
-        folder: Where to; it is made, or is empty, or holds an earlier page, which is replaced.
+        folder: Where to; it is made, or is empty, or holds an earlier page of ours, which is replaced.
 
     Raises:
         InputError: If the model cannot be shown, the folder holds something else or cannot be written, or the engine
@@ -41,23 +41,44 @@ def build(model: Path, folder: Path) -> None:
     """
     description = describe(model)
     page_files = sorted(path for path in PAGE.iterdir() if path.is_file())
-    ours = {_ENGINE_FOLDER, _MODEL, _DESCRIPTION, *(path.name for path in page_files)}
     try:
-        others = sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.exists() else []
-        if others:
-            raise InputError(f"{folder}: holds {others[0]}, which is not of the page; give a new or an empty folder")
+        _check_free(folder, {_ENGINE_FOLDER, _MODEL, _DESCRIPTION, *(path.name for path in page_files)})
         if model.resolve().parent == folder.resolve():
             raise InputError(f"{model}: lies in the folder of the page itself; give another folder")
         archive = fetch(ENGINE, cache_folder())
         engine = folder / _ENGINE_FOLDER
         engine.mkdir(parents=True, exist_ok=True)
+        # First, as a folder that has it is known as ours: so what is interrupted can be repeated.
+        (folder / _DESCRIPTION).write_text(json.dumps({**description, "file": model.name}, indent=1) + "\n")
         extract(archive, {name: engine / ours for name, ours in _ENGINE_FILES.items()})
         for path in page_files:
             shutil.copyfile(path, folder / path.name)
         shutil.copyfile(model, folder / _MODEL)
-        (folder / _DESCRIPTION).write_text(json.dumps({**description, "file": model.name}, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from error
+
+
+def _check_free(folder: Path, names: set[str]) -> None:
+    """Refuse a folder that holds more than an earlier page, made of files of these names."""
+    held = sorted(folder.iterdir()) if folder.exists() else []
+    cure = "give a new or an empty folder"
+    for path in held:
+        if path.name not in names:
+            raise InputError(f"{folder}: holds {path.name}, which is not of the page; {cure}")
+    engine = folder / _ENGINE_FOLDER
+    for path in [*held, *(sorted(engine.iterdir()) if engine.is_dir() else [])]:
+        if path.is_symlink():
+            raise InputError(f"{path}: is a symbolic link, through which nothing is written; {cure}")
+    if held and not _is_ours(folder / _DESCRIPTION):
+        raise InputError(f"{folder}: holds {held[0].name}, but no {_DESCRIPTION} of mbdet; {cure}")
+
+
+def _is_ours(description: Path) -> bool:
+    try:
+        content = json.loads(description.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("task") in TASKS and "mbdet_version" in content
 
 
 def describe(model: Path) -> dict[str, Any]:

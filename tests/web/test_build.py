@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -34,12 +35,18 @@ def test_the_folder_has_all_that_the_page_refers_to(models: Models, engine: Path
     }
     assert (folder / "engine" / "wasm.wasm").read_bytes()[:4] == b"\0asm"
     assert ENGINE.version in (folder / "engine" / "wasm.js").read_text()[:200]
-    assert ENGINE.version in (folder / "licences.txt").read_text()
+    licences = (folder / "licences.txt").read_text()
+    assert f"ONNX Runtime Web {ENGINE.version}:" in licences
+    assert f"/v{ENGINE.version}/ThirdPartyNotices.txt" in licences
 
 
 def test_the_pages_own_files_ask_no_other_host_for_anything() -> None:
-    # Names of XML, and a licence that a person may read.
-    known = {"http://www.w3.org/2000/svg", "https://www.apache.org/licenses/LICENSE-2.0"}
+    # Names of XML, and licences that a person may read.
+    known = {
+        "http://www.w3.org/2000/svg",
+        "https://www.apache.org/licenses/LICENSE-2.0",
+        f"https://github.com/microsoft/onnxruntime/blob/v{ENGINE.version}/ThirdPartyNotices.txt",
+    }
     for path in PAGE.iterdir():
         found = set(re.findall(r"(?:https?:)?//[a-z0-9-]+\.[\w./-]+", path.read_text()))
         assert found <= known, path.name
@@ -56,6 +63,44 @@ def test_other_folders_are_left_alone(models: Models, engine: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"holds thesis\.txt, which is not of the page; give a new or an empty folder"):
         build(models("detection"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("description", [None, "no JSON", "[]", '{"task": "detection"}', '{"mbdet_version": "1.0"}'])
+def test_another_site_of_the_same_names_is_left_alone(
+    models: Models, engine: Path, tmp_path: Path, description: str | None
+) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    if description is not None:
+        (tmp_path / "model.json").write_text(description)
+    with pytest.raises(InputError, match=r"holds index\.html, but no model\.json of mbdet; give a new or an empty"):
+        build(models("detection"), tmp_path)
+    assert (tmp_path / "index.html").read_text() == "mine"
+    assert not (tmp_path / "engine").exists()
+
+
+@pytest.mark.parametrize("name", ["style.css", "model.json", "engine", "engine/wasm.js"])
+def test_nothing_is_written_through_links(models: Models, engine: Path, tmp_path: Path, name: str) -> None:
+    folder, elsewhere = tmp_path / "page", tmp_path / "elsewhere"
+    build(models("detection"), folder)
+    (folder / name).rename(elsewhere)
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: is a symbolic link, through which nothing is written"):
+        build(models("multitask"), folder)
+    assert json.loads((folder / "model.json").read_text())["task"] == "detection"
+
+
+def test_an_interrupted_build_is_repeated(
+    models: Models, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(archive: Path, files: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mbdet.web.build.extract", fail)
+        with pytest.raises(InputError, match="cannot be written"):
+            build(models("detection"), tmp_path)
+    build(models("detection"), tmp_path)
+    assert (tmp_path / "engine" / "wasm.js").is_file()
 
 
 def test_a_file_in_the_place_of_the_folder(models: Models, engine: Path, tmp_path: Path) -> None:
