@@ -1,6 +1,7 @@
 """Show what a model finds, at once: in a camera's pictures, a video or a folder, or on a page in the browser."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,12 +43,13 @@ def main(argv: Sequence[str]) -> None:
             raise InputError(f"demo --web takes no {given[0]}; the page has its own controls")
         demo_web.run(options.model, options.port, options.build, open_browser=options.browser)
         return
-    if options.build is not None:
-        raise InputError("demo: --build writes the page of --web; give both")
+    of_page = {"build": options.build is not None, "port": options.port is not None, "no-browser": not options.browser}
+    if given := [name for name, is_given in of_page.items() if is_given]:
+        raise InputError(f"demo: --{given[0]} is for the page of --web; give both")
     if overrides and options.model.suffix not in (".yaml", ".yml"):
         raise InputError(f"demo takes no {overrides[0]} with {options.model}")
     rate = 2.0 if options.rate is None else options.rate
-    if rate <= 0 or (options.limit is not None and options.limit < 1):
+    if not 0 < rate < math.inf or (options.limit is not None and options.limit < 1):
         raise InputError("demo: --rate must be above 0 and --limit at least 1")
 
     predictor = mbdet.load(options.model, options.weights, overrides)

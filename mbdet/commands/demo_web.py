@@ -5,6 +5,7 @@ import tempfile
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 from mbdet.web.build import build
 from mbdet.web.server import Server
@@ -14,19 +15,17 @@ _PORT = 8765  # always the same, as browsers remember for it that the camera is 
 
 def add_options(parser: argparse._ArgumentGroup) -> None:
     """Add the options of the page."""
-    parser.add_argument(
-        "--port", type=int, default=_PORT, help="of the page; 0 takes a free one (default: %(default)s)"
-    )
+    parser.add_argument("--port", type=int, help=f"of the page; 0 takes a free one (default: {_PORT})")
     parser.add_argument("--build", type=Path, metavar="FOLDER", help="write the page here, to be hosted, and end")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="do not open it")
 
 
-def run(model: Path, port: int, folder: Path | None, *, open_browser: bool) -> None:
+def run(model: Path, port: int | None, folder: Path | None, *, open_browser: bool) -> None:
     """Serve the page on this machine until interrupted, or write it.
 
     Args:
         model: An ONNX file exported by mbdet.
-        port: Where to serve; 0 takes a free one.
+        port: Where to serve; 0 takes a free one, None the usual one.
         folder: Where to write the page instead.
         open_browser: Whether to open the page.
 
@@ -39,9 +38,10 @@ def run(model: Path, port: int, folder: Path | None, *, open_browser: bool) -> N
         return
     with tempfile.TemporaryDirectory() as temporary:
         build(model, Path(temporary))
-        with Server(Path(temporary), port) as server:
+        with Server(Path(temporary), _PORT if port is None else port) as server:
             print(f"{server.url} (Ctrl+C ends it)", flush=True)
-            if open_browser:
-                webbrowser.open(server.url)
             with suppress(KeyboardInterrupt):
+                if open_browser:
+                    # Beside the server, as a browser in the terminal returns only when it is closed.
+                    Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
                 server.serve_forever()
