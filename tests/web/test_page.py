@@ -44,13 +44,15 @@ def read_map(value: dict[str, Any], names: tuple[str, ...]) -> np.ndarray:
     return classes
 
 
-def assert_same_boxes(drawn: list[dict[str, Any]], expected: Any) -> None:
-    """Compare what is drawn, the best last, with Python's objects."""
+def assert_same_boxes(
+    drawn: list[dict[str, Any]], expected: Any, score_tolerance: float = 1e-4, box_tolerance: float = 0.05
+) -> None:
+    """Compare what is drawn, the best last, with Python's objects; boxes in pixels."""
     boxes = np.array([item["box"] for item in drawn[::-1]]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     assert [item["label"] for item in drawn[::-1]] == expected.labels.tolist()
-    np.testing.assert_allclose([item["score"] for item in drawn[::-1]], expected.scores, atol=1e-4)
-    np.testing.assert_allclose(boxes, expected.boxes, atol=0.05)
+    np.testing.assert_allclose([item["score"] for item in drawn[::-1]], expected.scores, atol=score_tolerance)
+    np.testing.assert_allclose(boxes, expected.boxes, atol=box_tolerance)
 
 
 def test_boxes_and_map_are_those_of_python(browser: Browser, serve: Serve, models: Models, scene: Path) -> None:

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from chromium import DONE, Browser
 from conftest import Serve, serving
 from PIL import Image
+from test_page import assert_same_boxes
 
 import mbdet
 from mbdet.data.shapes import draw_scene
@@ -113,6 +113,18 @@ PICTURE = "document.getElementById('picture').toDataURL()"
 SHOWN = "['camera', 'pause', 'stop'].map((id) => !document.getElementById(id).hidden)"
 
 
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+# Keep hold of what the page gets from the camera.
+HOLD = """(() => {
+    const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wish) => {
+        const stream = await given(wish);
+        [window.track] = stream.getVideoTracks();
+        return stream;
+    };
+})()"""
+
+
 def test_videos_run_pause_and_stop(browser: Browser, serve: Serve, models: Models) -> None:
     steps = [
         ["open"],
@@ -159,13 +171,78 @@ def test_cameras_run_and_stop(browser: Browser, serve: Serve, models: Models, sc
         ["evaluate", SHOWN],
         ["evaluate", "[document.getElementById('picture').width, document.getElementById('picture').height]"],
     ]
-    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
     with serve(models("segmentation")) as url:
-        report = browser.drive(url, steps, flags=flags, permissions=("camera",))
+        report = browser.drive(url, steps, flags=CAMERA, permissions=("camera",))
     assert report["errors"] == []
     assert report["values"][7] == [False, True, True]
     assert report["values"][10] == [True, False, False]
     assert report["values"][11] == [331, 203]
+
+
+@pytest.mark.parametrize(
+    ("happening", "sentence"),
+    [
+        ("track.dispatchEvent(new Event('ended'))", "The camera is gone"),  # as when it is unplugged
+        ("Worker.prototype.postMessage = () => { throw new Error('The model is broken'); }; 0", "The model is broken"),
+    ],
+)
+def test_a_camera_does_not_stay_on(
+    browser: Browser, serve: Serve, models: Models, happening: str, sentence: str
+) -> None:
+    steps = [
+        ["open"],
+        ["wait", "Ready"],
+        ["evaluate", HOLD],
+        ["click", "#camera"],
+        ["until", "/frames\\/s/.test(document.getElementById('times').textContent)"],
+        ["evaluate", "track.readyState"],
+        ["evaluate", happening],
+        ["wait", sentence],
+        ["evaluate", SHOWN],
+        ["evaluate", "track.readyState"],
+        ["look"],
+    ]
+    with serve(models("segmentation")) as url:
+        report = browser.drive(url, steps, flags=CAMERA, permissions=("camera",))
+    assert report["errors"] == []
+    assert report["values"][5] == "live"
+    assert report["values"][8:10] == [[True, False, False], "ended"]
+    assert report["values"][10]["wrong"]
+
+
+def test_nobody_waits_for_a_frame_after_the_end(browser: Browser, serve: Serve, models: Models) -> None:
+    wait = """(async () => {
+        const { openCamera } = await import("./sources.js");
+        const camera = await openCamera("environment", () => {});
+        camera.element.requestVideoFrameCallback = () => {}; // no frame comes any more
+        const next = camera.nextFrame().then(() => "done");
+        camera.end();
+        return Promise.race([next, new Promise((resolve) => setTimeout(resolve, 5000, "waits"))]);
+    })()"""
+    with serve(models("detection")) as url:
+        report = browser.drive(
+            url, [["open"], ["wait", "Ready"], ["evaluate", wait]], flags=CAMERA, permissions=("camera",)
+        )
+    assert report["values"][2] == "done"
+
+
+def test_a_video_that_cannot_go_on_says_so(browser: Browser, serve: Serve, models: Models) -> None:
+    fail = "HTMLMediaElement.prototype.play = () => Promise.reject(new Error('no decoder')); 0"
+    steps = [
+        ["open"],
+        ["wait", "Ready"],
+        ["click", "#camera"],
+        ["wait", "The camera is running"],
+        ["click", "#pause"],
+        ["evaluate", fail],
+        ["click", "#pause"],
+        ["wait", r"It cannot go on \(no decoder\)"],
+        ["evaluate", "document.getElementById('pause').textContent"],
+    ]
+    with serve(models("detection")) as url:
+        report = browser.drive(url, steps, flags=CAMERA, permissions=("camera",))
+    assert report["errors"] == []
+    assert report["values"][8] == "Go on"
 
 
 def test_a_gpu_finds_the_same(browser: Browser, serve: Serve, models: Models, scene: Path) -> None:
@@ -184,16 +261,16 @@ def test_a_gpu_finds_the_same(browser: Browser, serve: Serve, models: Models, sc
     flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
     model = models("detection")
     with serve(model) as url:
-        values = browser.drive(url, steps, flags=flags)["values"]
+        report = browser.drive(url, steps, flags=flags)
+    values = report["values"]
     if len(values[2]) == 1:
         pytest.skip("this Chromium has no WebGPU here")
     assert values[2] == [["wasm", True], ["webgpu", False]]
     assert values[7]["times"].endswith("GPU")
     expected = mbdet.load(model)(scene)
     assert len(expected.boxes) > 3
-    drawn = values[7]["boxes"][::-1]
-    assert [item["label"] for item in drawn] == expected.labels.tolist()
-    np.testing.assert_allclose([item["score"] for item in drawn], expected.scores, atol=1e-3)
+    assert_same_boxes(values[7]["boxes"], expected, score_tolerance=1e-3)
+    assert report["errors"] == []
 
 
 def test_several_threads_run_under_the_servers_policy(

@@ -87,15 +87,22 @@ async function openFile(file) {
   }
   say("Looking…");
   const bitmap = await readPicture(file);
-  if (mine === turn) await lookAt(bitmap, { height: bitmap.height, width: bitmap.width });
-  bitmap.close();
+  try {
+    if (mine === turn) await lookAt(bitmap, { height: bitmap.height, width: bitmap.width });
+  } finally {
+    bitmap.close();
+  }
 }
 
 async function startCamera() {
   stop();
   const mine = turn;
   say("Starting the camera…");
-  const camera = await openCamera(facing);
+  const camera = await openCamera(facing, () => {
+    if (mine !== turn) return;
+    stop();
+    say("The camera is gone: it was unplugged, or is no longer allowed.", true);
+  });
   if (mine !== turn) {
     camera.end();
     return;
@@ -118,26 +125,39 @@ function follow(source, name) {
   attempt(async () => {
     let last = performance.now();
     let interval = 0;
-    while (!source.ended) {
-      await source.nextFrame();
-      if (source.ended || !model) return;
-      const result = await model.run(view.take(element, source.size));
-      if (source.ended) return;
-      view.show(result);
-      const now = performance.now();
-      interval = interval ? 0.9 * interval + 0.1 * (now - last) : now - last;
-      last = now;
-      tell(result, interval);
-      if (isFile) find("position").value = element.currentTime / element.duration;
+    try {
+      while (!source.ended) {
+        await source.nextFrame();
+        if (source.ended || !model) return;
+        const result = await model.run(view.take(element, source.size));
+        if (source.ended) return;
+        view.show(result);
+        const now = performance.now();
+        interval = interval ? 0.9 * interval + 0.1 * (now - last) : now - last;
+        last = now;
+        tell(result, interval);
+        if (isFile) find("position").value = element.currentTime / element.duration;
+      }
+    } finally {
+      if (moving === source) stop(); // what fails does not keep the camera on
     }
   });
 }
 
-function togglePause() {
+async function togglePause() {
   const { element } = moving;
-  if (element.paused) element.play();
-  else element.pause();
-  find("pause").textContent = element.paused ? "Go on" : "Pause";
+  const tellState = () => {
+    find("pause").textContent = element.paused ? "Go on" : "Pause";
+  };
+  const started = element.paused ? element.play() : element.pause();
+  tellState();
+  try {
+    await started;
+  } catch (error) {
+    if (error.name === "AbortError") return; // paused or stopped before it had begun
+    tellState();
+    throw new Error(`It cannot go on (${error.message}).`);
+  }
 }
 
 async function changeDevice(description) {
@@ -161,7 +181,7 @@ function listen(description) {
     facing = facing === "user" ? "environment" : "user";
     attempt(startCamera);
   });
-  find("pause").addEventListener("click", togglePause);
+  find("pause").addEventListener("click", () => attempt(togglePause));
   find("stop").addEventListener("click", () => {
     stop();
     say("Stopped.");

@@ -21,6 +21,7 @@ export async function readPicture(file) {
 /** Something that moves: a video file or a camera, playing in an element that is not on the page. */
 class Moving {
   #release;
+  #wake = () => {};
   ended = false;
 
   constructor(release) {
@@ -29,10 +30,11 @@ class Moving {
     this.#release = release;
   }
 
-  /** Wait for the next frame, also for that which a jump of a paused video brings. */
+  /** Wait for the next frame, also for that which a jump of a paused video brings, or for the end. */
   nextFrame() {
     const { element } = this;
     return new Promise((resolve) => {
+      this.#wake = resolve;
       if (element.requestVideoFrameCallback) element.requestVideoFrameCallback(resolve);
       else requestAnimationFrame(resolve);
     });
@@ -46,6 +48,7 @@ class Moving {
     this.ended = true;
     this.element.pause();
     this.#release();
+    this.#wake();
   }
 }
 
@@ -57,8 +60,8 @@ export async function openVideo(file) {
   return video;
 }
 
-/** Start a camera; `facing` is "environment" or "user". */
-export async function openCamera(facing) {
+/** Start a camera; `facing` is "environment" or "user", and `lost` is called when it is unplugged or taken away. */
+export async function openCamera(facing, lost) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error("The camera is out of reach: browsers give it only to pages that come by https or from localhost.");
   }
@@ -74,6 +77,7 @@ export async function openCamera(facing) {
     throw new Error(reasons[error.name] ?? `The camera cannot be started (${error.message}).`);
   }
   const camera = new Moving(() => stream.getTracks().forEach((track) => track.stop()));
+  for (const track of stream.getVideoTracks()) track.addEventListener("ended", lost);
   camera.element.srcObject = stream;
   await start(camera, "The camera gives no picture.");
   return camera;
