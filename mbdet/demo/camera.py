@@ -28,6 +28,8 @@ class Camera(Source):
         InputError: If it cannot be opened.
     """
 
+    live = True
+
     def __init__(self, address: int | str) -> None:
         self.name = f"camera {address}" if isinstance(address, int) else address
         cv2 = opencv()

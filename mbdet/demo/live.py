@@ -109,7 +109,8 @@ def watch(
                 with stages.time("draw"):
                     canvas = canvas or Canvas(predictor, frame.image.shape[:2], samples)
                     drawn = canvas.draw(frame.image, found, numbers, words)
-                view.wait(frame.seconds)
+                if not source.live:  # what is live would be as old forever as the first picture was
+                    view.wait(frame.seconds)
                 with stages.time(view.verb):
                     view.show(drawn, frame.seconds)
                 pictures += 1

@@ -29,12 +29,14 @@ class Source(ABC):
         name: What the user calls it.
         rate: Pictures a second.
         count: How many there are, as far as that is known.
+        live: Whether they are seen as they are taken, so that none is to wait for its time.
         problem: Once it has ended, why it did before its time; else None.
     """
 
     name: str
     rate: float
     count: int | None = None
+    live: bool = False
     problem: str | None = None
 
     @abstractmethod

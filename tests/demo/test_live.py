@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import mbdet
 from mbdet.demo.canvas import Canvas
 from mbdet.demo.find import find_source
 from mbdet.demo.live import watch
+from mbdet.demo.sources import Frame, Source
 from mbdet.demo.views import View
 
 KINDS = ("detection", "segmentation", "classification", "multitask")
@@ -32,6 +34,67 @@ class Wall(View):
 
     def hold(self) -> None:
         self.held += 1
+
+
+class Clock:
+    """The time, which passes only where somebody takes it."""
+
+    now = 100.0
+
+
+class Scene(Source):
+    """Five pictures, each as it is at that time or, where it is not live, one every 50 ms."""
+
+    name, rate = "scene", 20.0
+
+    def __init__(self, clock: Clock, live: bool) -> None:
+        self.clock, self.live, self.taken = clock, live, list[float]()
+
+    def read(self) -> Frame | None:
+        self.taken.append(self.clock.now)
+        count = len(self.taken) - 1
+        seconds = self.clock.now - self.taken[0] if self.live else count / self.rate
+        return Frame(np.zeros((40, 60, 3), np.uint8), seconds) if count < 5 else None
+
+    def close(self) -> None:
+        pass
+
+
+class PacedWall(Wall):
+    """A window that waits as `View.wait` says, and remembers when it showed what."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock, self.times = clock, list[float]()
+
+    def show(self, image: np.ndarray, seconds: float) -> None:
+        super().show(image, seconds)
+        self.times.append(self.clock.now)
+
+    def wait(self, seconds: float) -> None:
+        if self.times:
+            self.clock.now = max(self.clock.now, self.times[0] + seconds)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_slow_first_picture_delays_nothing_live(
+    live: bool, small_onnx: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    scene, wall, predictor = Scene(clock, live), PacedWall(clock), mbdet.load(small_onnx("detection"))
+    predict = predictor.predict
+
+    def take_time(*inputs: np.ndarray) -> list[Any]:
+        clock.now += 0.02 if wall.shown else 0.5
+        return list(predict(*inputs))
+
+    monkeypatch.setattr(predictor, "predict", take_time)
+    assert watch(predictor, scene, wall, 0.5).pictures == 5
+    if live:
+        ages = [shown - taken for shown, taken in zip(wall.times, scene.taken, strict=False)]
+        assert ages == pytest.approx([0.5, 0.02, 0.02, 0.02, 0.02])
+    else:
+        assert np.diff(wall.times) == pytest.approx([0.05] * 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
