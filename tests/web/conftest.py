@@ -9,8 +9,10 @@ from threading import Thread
 
 import pytest
 from chromium import Browser, install
+from PIL import Image
 from small_exports import NAMES, scenes, small_export
 
+from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.export.base import Form
 from mbdet.export.format import Order, write_verified
@@ -87,6 +89,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a picture without loss, so that both sides see the same values; its size is no multiple of a network's."""
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    Image.fromarray(draw_scene(1, 1, 7, 203, 331).image).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

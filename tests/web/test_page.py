@@ -12,7 +12,6 @@ from conftest import Serve, serving
 from PIL import Image
 
 import mbdet
-from mbdet.data.shapes import draw_scene
 from mbdet.runtime.maps import class_palette
 from mbdet.runtime.predictor import as_array
 from mbdet.runtime.types import IGNORED
@@ -20,14 +19,6 @@ from mbdet.web.build import build
 
 Models = Callable[[str], Path]
 SIZE = (203, 331)  # height and width of the scene; no multiple of the network's
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a picture without loss, so that both sides see the same values."""
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    Image.fromarray(draw_scene(1, 1, 7, *SIZE).image).save(path)
-    return path
 
 
 def pixels(value: dict[str, Any]) -> np.ndarray:
