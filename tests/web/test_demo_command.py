@@ -33,15 +33,20 @@ def test_the_page_is_served_until_interrupted(models: Callable[[str], Path], eng
 
 
 def test_the_page_is_opened(models: Callable[[str], Path], engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+    opened = {}
 
-    def open_and_interrupt(url: str) -> None:
-        opened.append(url)
-        signal.raise_signal(signal.SIGINT)
+    def open_and_interrupt(url: str) -> None:  # as a browser in the terminal, which returns late
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                opened[url] = response.status
+        finally:
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("webbrowser.open", open_and_interrupt)
     main(["demo", str(models("detection")), "--web", "--port", "0"])
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", opened[0])
+    (url,) = opened
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
+    assert opened[url] == 200
 
 
 def test_the_page_is_written(
