@@ -1,6 +1,7 @@
 """A camera or a stream, of which the newest picture counts."""
 
 import math
+import re
 import threading
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from mbdet.demo.sources import USUAL_RATE, Frame, Source
 from mbdet.errors import InputError
 
 PATIENCE = 5.0  # seconds without a picture after which it is taken for gone
+_SLICE = 0.05  # of them at a time, between which a window answers
 
 
 class Camera(Source):
@@ -31,7 +33,8 @@ class Camera(Source):
     live = True
 
     def __init__(self, address: int | str) -> None:
-        self.name = f"camera {address}" if isinstance(address, int) else address
+        # A stream's name is shown and printed, its password is not.
+        self.name = f"camera {address}" if isinstance(address, int) else re.sub(r"://[^/?#]*@", "://", address)
         cv2 = opencv()
         self._cv2: Any = cv2
         self._capture = cv2.VideoCapture(address)
@@ -46,13 +49,23 @@ class Camera(Source):
         self._newest: tuple[NDArray[np.uint8], float] | None = None
         self._gone = self._closed = False
         self._start: float | None = None
+        self._waited = 0.0
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    def ready(self) -> bool:
+        """See `Source.ready`."""
+        with self._changed:
+            came = self._changed.wait_for(lambda: self._newest is not None or self._gone, _SLICE)
+        self._waited += 0 if came else _SLICE
+        return came or self._waited >= PATIENCE
+
     def read(self) -> Frame | None:
         """Return the newest picture, once there is one that was not returned yet; see `Source.read`."""
+        while not self.ready():
+            pass
+        self._waited = 0.0
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._gone, PATIENCE)
             newest, self._newest = self._newest, None
         if newest is None:
             if self._start is None:
@@ -72,16 +85,17 @@ class Camera(Source):
 
     def _follow(self) -> None:
         """Keep the newest picture until there are no more."""
-        while not self._closed:
-            try:
+        try:
+            while not self._closed:
                 found, image = self._capture.read()
-            except self._cv2.error:
-                found = False
-            with self._changed:
-                if found:
+                if not found:
+                    break
+                with self._changed:
                     self._newest = image, time.monotonic()
-                else:
-                    self._gone = True
+                    self._changed.notify()
+        except self._cv2.error:
+            pass  # the same as no picture
+        finally:
+            with self._changed:
+                self._gone = True
                 self._changed.notify()
-            if not found:
-                return

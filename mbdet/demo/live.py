@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.text import Text
 
 from mbdet.demo.canvas import Canvas
 from mbdet.demo.find import find_source
@@ -87,10 +88,12 @@ def watch(
     canvas: Canvas | None = None
     pictures = 0
     try:
-        with Console(stderr=True).status(source.name) as status:
+        with Console(stderr=True).status(Text(source.name)) as status:
             while view.is_open and (limit is None or pictures < limit):
                 with stages.time("read"):
-                    frame = source.read()
+                    while view.is_open and not source.ready():
+                        view.refresh()
+                    frame = source.read() if view.is_open else None
                 if frame is None:
                     if isinstance(source, PictureFiles) and source.count == 1:
                         view.hold()
@@ -116,7 +119,7 @@ def watch(
                 pictures += 1
                 stages.end()
                 total = f" of {source.count}" if source.count else ""
-                status.update(f"{source.name}: {pictures}{total}, {', '.join(words)}")
+                status.update(Text(f"{source.name}: {pictures}{total}, {', '.join(words)}"))
     except KeyboardInterrupt:
         pass  # the way to end a camera without a window; what was written stays
     return stages.report()

@@ -39,6 +39,10 @@ class Source(ABC):
     live: bool = False
     problem: str | None = None
 
+    def ready(self) -> bool:
+        """Wait for the next picture, but not for long, and return whether `read` has no more to wait for."""
+        return True
+
     @abstractmethod
     def read(self) -> Frame | None:
         """Return the next picture, or None after the last one.

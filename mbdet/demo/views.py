@@ -42,6 +42,9 @@ class View(ABC):
     def wait(self, seconds: float) -> None:  # noqa: B027 -- most need not
         """Wait until it is that many seconds after the first picture, where anybody looks on."""
 
+    def refresh(self) -> None:  # noqa: B027 -- likewise
+        """Answer the user, while there is no next picture yet."""
+
     def hold(self) -> None:  # noqa: B027 -- likewise
         """Keep the last picture until the user has seen it."""
 
@@ -171,19 +174,19 @@ class Window(View):
         if self.is_open:
             self._photo = self._photo_class(picture, master=self._root)  # Tk itself keeps no hold of it
             self._label.configure(image=self._photo)
-            self._update()
+            self.refresh()
 
     def wait(self, seconds: float) -> None:
         """See `View.wait`."""
         while self.is_open and self._start is not None and time.monotonic() < self._start + seconds:
             time.sleep(min(0.01, max(0.0, self._start + seconds - time.monotonic())))
-            self._update()
+            self.refresh()
 
     def hold(self) -> None:
         """See `View.hold`."""
         while self.is_open:
             time.sleep(0.02)
-            self._update()
+            self.refresh()
 
     def close(self) -> None:
         """Close it."""
@@ -191,8 +194,8 @@ class Window(View):
             self.is_open = False
             self._root.destroy()
 
-    def _update(self) -> None:
-        """Let Tk work, which may close the window."""
+    def refresh(self) -> None:
+        """Let Tk work, which may close the window; see `View.refresh`."""
         try:
             self._root.update()
         except self._error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fake_capture import FakeCapture
 
 from mbdet.data.shapes import draw_scene
 
@@ -48,32 +49,12 @@ def cut_video(frames: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory
     return cut
 
 
-class FakeCapture:
-    """A camera of a few pictures, after which it is gone."""
-
-    def __init__(self, pictures: int, opened: bool = True) -> None:
-        self.left, self.opened, self.released = pictures, opened, False
-
-    def isOpened(self) -> bool:  # noqa: N802 -- OpenCV's name
-        return self.opened
-
-    def get(self, _: int) -> float:
-        return RATE
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return (False, None) if self.left < 0 else (True, np.full((HEIGHT, WIDTH, 3), (255, 0, 0), np.uint8))
-
-    def release(self) -> None:
-        self.released = True
-
-
 @pytest.fixture
 def unplug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeCapture]:
     """Return a function that puts a camera of so many pictures in the place of any."""
 
-    def replace(pictures: int, opened: bool = True) -> FakeCapture:
-        capture = FakeCapture(pictures, opened)
+    def replace(pictures: int, opened: bool = True, then: Callable[[], object] = int) -> FakeCapture:
+        capture = FakeCapture(pictures, opened, then)
         monkeypatch.setattr(cv2, "VideoCapture", lambda address: capture)
         return capture
 

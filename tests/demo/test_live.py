@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,15 +119,51 @@ def test_every_kind_of_model_shows_a_video(kind: str, small_onnx: Callable[[str]
     assert (drawn[:90, :160] != frame.image).any()
 
 
-def test_objects_are_numbered(small_onnx: Callable[[str], Path], video: Path) -> None:
+@pytest.mark.parametrize("kind", ["detection", "multitask"])
+def test_objects_are_numbered(kind: str, small_onnx: Callable[[str], Path], video: Path) -> None:
     pytest.importorskip("edgefirst.tracker")
     from mbdet.demo.tracking import Tracker
 
-    for kind in ("detection", "multitask"):
-        predictor, wall = mbdet.load(small_onnx(kind)), Wall()
-        report = watch(predictor, find_source(str(video), 1), wall, 0.3, Tracker(0.3))
-        assert list(report.medians) == ["read", "prepare", "network", "track", "draw", "show"]
-        assert report.pictures == 24
+    predictor, wall, plain = mbdet.load(small_onnx(kind)), Wall(), Wall()
+    report = watch(predictor, find_source(str(video), 1), wall, 0.3, Tracker(0.3))
+    assert list(report.medians) == ["read", "prepare", "network", "track", "draw", "show"]
+    assert report.pictures == 24
+    # No object of the first picture carries on a track, so that only the numbers differ from what is drawn without.
+    watch(predictor, find_source(str(video), 1), plain, 0.3, limit=1)
+    source, tracker = find_source(str(video), 1), Tracker(0.3)
+    frame = source.read()
+    assert frame is not None
+    found = predictor.predict_one(frame.image)
+    kept, numbers = tracker.update(found if kind == "detection" else found.detections, 0.0)
+    assert set(numbers) == set(range(1, len(numbers) + 1)) != set()
+    canvas = Canvas(predictor, frame.image.shape[:2], ["0.0 fps"])
+    numbered = canvas.draw(frame.image, kept if kind == "detection" else found._replace(detections=kept), numbers, [])
+    np.testing.assert_array_equal(wall.shown[0][0][:90, :160], numbered[:90, :160])
+    assert (wall.shown[0][0][:90, :160] != plain.shown[0][0][:90, :160]).any()
+
+
+class StalledCamera(Scene):
+    """A camera that never gives a picture."""
+
+    def ready(self) -> bool:
+        return False
+
+
+def test_a_window_is_closed_while_a_camera_stalls(small_onnx: Callable[[str], Path]) -> None:
+    class Closing(Wall):
+        def refresh(self) -> None:
+            self.is_open = False
+
+    source = StalledCamera(Clock(), live=True)
+    assert watch(mbdet.load(small_onnx("detection")), source, Closing(), 0.5).pictures == 0
+    assert not source.taken
+
+
+def test_a_name_is_no_markup(small_onnx: Callable[[str], Path], video: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shots[" / "a]"  # shots[/a]
+    folder.mkdir(parents=True)
+    copy = Path(shutil.copy(video, folder))
+    assert watch(mbdet.load(small_onnx("detection")), find_source(str(copy), 1), Wall(), 0.5, limit=1).pictures == 1
 
 
 @pytest.mark.parametrize("interrupt", [False, True])

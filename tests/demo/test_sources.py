@@ -1,10 +1,14 @@
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from fake_capture import FakeCapture
 from PIL import Image
 
+from mbdet.demo import camera as camera_module
 from mbdet.demo.camera import Camera
 from mbdet.demo.find import find_source
 from mbdet.demo.sources import Frame, PictureFiles, Source, VideoFile
@@ -46,7 +50,7 @@ def test_a_video_without_a_picture(cut_video: Path, tmp_path: Path) -> None:
     content = cut_video.read_bytes()
     empty = tmp_path / "empty.avi"
     empty.write_bytes(content[: content.index(b"\xff\xd8\xff") + 20])
-    with pytest.raises(InputError, match=r"empty\.avi: n"):
+    with pytest.raises(InputError, match=r"empty\.avi: no picture of this video can be read"):
         VideoFile(empty).read()
 
 
@@ -84,7 +88,7 @@ def test_sources_that_are_none(text: str, message: str) -> None:
         find_source(text, 1)
 
 
-def test_a_camera_gives_its_newest_picture_until_it_is_gone(unplug: Callable[..., object]) -> None:
+def test_a_camera_gives_its_newest_picture_until_it_is_gone(unplug: Callable[..., FakeCapture]) -> None:
     capture = unplug(pictures=5)
     camera = Camera(0)
     camera._thread.join()
@@ -95,7 +99,7 @@ def test_a_camera_gives_its_newest_picture_until_it_is_gone(unplug: Callable[...
     assert camera.read() is None
     assert camera.problem == "camera 0: gives no more pictures; was it unplugged?"
     camera.close()
-    assert capture.released  # type: ignore[attr-defined]
+    assert capture.released
 
 
 @pytest.mark.parametrize(("opened", "message"), [(True, "camera 0: gives no picture"), (False, "cannot be opened")])
@@ -103,6 +107,78 @@ def test_a_camera_that_gives_nothing(opened: bool, message: str, unplug: Callabl
     unplug(0, opened)
     with pytest.raises(InputError, match=message):
         find_source("0", 1).read()
+
+
+@pytest.fixture
+def stall(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Return what a camera that gives nothing waits for, and make patience short."""
+    monkeypatch.setattr(camera_module, "PATIENCE", 0.1)
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_a_camera_that_stalls(pictures: int, unplug: Callable[..., FakeCapture], stall: threading.Event) -> None:
+    capture = unplug(pictures, then=stall.wait)
+    camera = Camera(0)
+    if pictures:
+        assert camera.read() is not None
+        assert not camera.ready()  # meanwhile a window answers
+        assert camera.read() is None
+        assert camera.problem == "camera 0: gives no more pictures; was it unplugged?"
+    else:
+        with pytest.raises(InputError, match="camera 0: gives no picture; check the cable"):
+            camera.read()
+    camera.close()
+    assert camera._thread.is_alive()
+    assert not capture.released  # a thread is reading it
+    stall.set()
+    camera._thread.join()
+    camera.close()
+    assert capture.released
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        cv2.error("no more"),
+        pytest.param(
+            MemoryError(), marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+        ),
+    ],
+)
+def test_an_error_while_a_camera_is_read_ends_it(
+    error: Exception, unplug: Callable[..., FakeCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_module, "PATIENCE", float("inf"))  # it must not be waited for
+
+    def fail() -> None:
+        raise error
+
+    unplug(1, then=fail)
+    camera = Camera(0)
+    camera._thread.join()
+    assert camera.read() is not None
+    assert camera.read() is None
+    assert camera.problem is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("rtsp://me:secret@host:554/a", "rtsp://host:554/a"),
+        ("rtsp://me:sec@ret@host/a@b", "rtsp://host/a@b"),
+        ("http://host/a?x=b@c", "http://host/a?x=b@c"),
+    ],
+)
+def test_a_stream_is_named_without_its_password(address: str, name: str, unplug: Callable[..., FakeCapture]) -> None:
+    unplug(1)
+    assert Camera(address).name == name
+    unplug(1, opened=False)
+    with pytest.raises(InputError) as caught:
+        Camera(address)
+    assert str(caught.value).startswith(f"{name}: cannot be opened")
 
 
 def test_opencv_that_is_not_installed(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:

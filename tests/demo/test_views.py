@@ -108,7 +108,7 @@ def test_a_window_that_the_desktop_closes() -> None:
     window = Window("test")
     window.show(RED, 0)
     window._root.tk.eval(str(window._root.protocol("WM_DELETE_WINDOW")))
-    window._update()
+    window.refresh()
     assert not window.is_open
 
 

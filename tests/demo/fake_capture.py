@@ -1,0 +1,28 @@
+"""A camera of tests."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+class FakeCapture:
+    """A camera of a few pictures, after which it is gone, or `then` happens first."""
+
+    def __init__(self, pictures: int, opened: bool, then: Callable[[], object]) -> None:
+        self.left, self.opened, self.then, self.released = pictures, opened, then, False
+
+    def isOpened(self) -> bool:  # noqa: N802 -- OpenCV's name
+        return self.opened
+
+    def get(self, _: int) -> float:
+        return 12.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        if self.left >= 0:
+            return True, np.full((90, 160, 3), (255, 0, 0), np.uint8)
+        self.then()
+        return False, None
+
+    def release(self) -> None:
+        self.released = True
