@@ -56,7 +56,6 @@ def test_every_part_has_a_layer() -> None:
     ("statement", "unwanted"),
     [
         ("import mbdet", ["torch", "numpy", "lightning"]),
-        ("import mbdet.commands.demo", ["torch", "lightning", "onnxruntime"]),
         ("import mbdet.cli", ["torch", "numpy", "lightning"]),
         ("import mbdet.runtime.onnx", ["torch", "torchvision", "lightning", "albumentations", "pycocotools"]),
         ("import mbdet.runtime.load, mbdet.runtime.finish", ["torch", "onnxruntime", "openvino", "ncnn"]),
@@ -64,7 +63,7 @@ def test_every_part_has_a_layer() -> None:
         ("import mbdet.runtime.openvino", ["torch", "torchvision", "lightning"]),
         ("import mbdet.runtime.ncnn", ["torch", "torchvision", "lightning"]),
         ("import mbdet.commands.predict", ["torch", "lightning"]),
-        ("import mbdet.commands.demo", ["torch", "lightning", "cv2", "tkinter"]),
+        ("import mbdet.commands.demo", ["torch", "lightning", "onnxruntime", "cv2", "tkinter"]),
         ("import mbdet.metrics.coco, mbdet.report.tables", ["torch", "lightning"]),
     ],
 )

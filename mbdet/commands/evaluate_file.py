@@ -39,9 +39,14 @@ def evaluate_file(weights: Path, annotations: Path, images: Path, device: str | 
     categories = sorted(document["categories"], key=lambda category: category["id"])
     names = tuple(str(category.get("name", category["id"])) for category in categories)
     if names != predictor.class_names:
+        different = f"the first of which is {predictor.class_names[0]}"
+        if len(names) == len(predictor.class_names):
+            pairs = zip(names, predictor.class_names, strict=True)
+            number, (theirs, ours) = next(pair for pair in enumerate(pairs, 1) if pair[1][0] != pair[1][1])
+            different = f"number {number} is {theirs} instead of {ours}"
         raise InputError(
             f"{annotations}: its {len(names)} categories are not the {len(predictor.class_names)} classes of {weights},"
-            f" the first of which is {predictor.class_names[0]}; give the annotations of the data it was trained for"
+            f" {different}; give the annotations of the data it was trained for"
         )
     console = Console(stderr=True)
     for record in track(document["images"], "Evaluating", console=console, transient=True):

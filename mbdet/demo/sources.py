@@ -12,6 +12,7 @@ from mbdet.demo.opencv import opencv
 from mbdet.errors import InputError
 from mbdet.runtime.image import image_files, read_image
 
+_GAP = 60.0  # seconds; what stands still for longer has damaged times
 USUAL_RATE = 30.0  # of cameras, and of videos that do not say theirs
 
 
@@ -117,6 +118,7 @@ class VideoFile(Source):
         self.rate = rate if math.isfinite(rate) and 0 < rate < 1000 else USUAL_RATE
         self.count = int(count) if count > 0 else None
         self._position = 0
+        self._stamp = self._seconds = 0.0
 
     def read(self) -> Frame | None:
         """Return the next picture; see `Source.read`."""
@@ -133,8 +135,14 @@ class VideoFile(Source):
                     f"{self.name}: ends after {self._position} of {self.count} pictures; the file is cut short"
                 )
             return None
+        # The times differ from those of the rate where a phone or a screen was recorded.
+        stamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._position:
+            step = stamp - self._stamp
+            self._seconds += step if 0 < step <= _GAP else 1 / self.rate
+        self._stamp = stamp
         self._position += 1
-        return Frame(self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB), (self._position - 1) / self.rate)
+        return Frame(self._cv2.cvtColor(image, self._cv2.COLOR_BGR2RGB), self._seconds)
 
     def close(self) -> None:
         """See `Source.close`."""

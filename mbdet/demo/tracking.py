@@ -43,7 +43,8 @@ class Tracker:
             seconds: When the picture was taken; rises from picture to picture.
 
         Returns:
-            Those that score well or carry on a track, N in the same order, and their (N,) numbers, from 1.
+            Those that score well or carry on a track, N in the same order, and their (N,) numbers, from 1, or -1 of one
+            that has none yet.
         """
         numbers = np.full(len(found.labels), -1, dtype=np.int64)
         living: dict[str, int] = {}

@@ -2,20 +2,27 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 
 class FakeCapture:
     """A camera of a few pictures, after which it is gone, or `then` happens first."""
 
-    def __init__(self, pictures: int, opened: bool, then: Callable[[], object]) -> None:
-        self.left, self.opened, self.then, self.released = pictures, opened, then, False
+    def __init__(
+        self,
+        pictures: int,
+        opened: bool = True,
+        then: Callable[[], object] = int,
+        position: Callable[[], float] = float,
+    ) -> None:
+        self.left, self.opened, self.then, self.position, self.released = pictures, opened, then, position, False
 
     def isOpened(self) -> bool:  # noqa: N802 -- OpenCV's name
         return self.opened
 
-    def get(self, _: int) -> float:
-        return 12.0
+    def get(self, what: int) -> float:
+        return self.position() if what == cv2.CAP_PROP_POS_MSEC else 12.0
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         self.left -= 1

@@ -31,6 +31,14 @@ def test_a_video_gives_each_picture_in_time_and_in_rgb(video: Path, frames: list
         assert np.abs(image[:, :, ::-1].astype(float) - expected).mean() > 20
 
 
+def test_a_video_of_variable_rate_plays_in_time(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = VideoFile(video)
+    stamps = iter([40.0, 140.0, 1140.0, 0.0, 0.0, 50.0, 9e9, 9e9 + 100])  # ms; they fall, stand still and leap
+    monkeypatch.setattr(source, "_capture", FakeCapture(8, position=lambda: next(stamps)))
+    steps = np.diff([frame.seconds for frame in read_all(source)])
+    np.testing.assert_allclose(steps, [0.1, 1, 1 / 12, 1 / 12, 0.05, 1 / 12, 0.1], atol=1e-5)
+
+
 def test_a_video_that_ends_within_a_picture_gives_those_before(cut_video: Path, frames: list[np.ndarray]) -> None:
     source = VideoFile(cut_video)
     read = read_all(source)
