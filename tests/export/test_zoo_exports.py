@@ -43,7 +43,14 @@ def check_export(build: Callable[..., SSDLite], name: str, folder: Path) -> str:
     return "".join(str(each.message) for each in caught if not issubclass(each.category, HIDDEN))
 
 
-@pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, marks=[] if build is zoo.ssdlite_mobilenet_v3_small else pytest.mark.slow)
+        for build in MODELS
+    ],
+    ids=lambda build: build.__name__,
+)
 def test_to_onnx(build: Callable[..., SSDLite], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert check_export(build, "onnx", tmp_path) == ""
     assert capfd.readouterr() == ("", "")

@@ -82,7 +82,9 @@ class Compare(pl.Callback):
         ]
 
 
-@pytest.mark.parametrize("make", [detection, segmentation, multitask, classification])
+@pytest.mark.parametrize(
+    "make", [detection, segmentation, pytest.param(multitask, marks=pytest.mark.slow), classification]
+)
 def test_every_kind_of_network_learns_to_be_rounded(
     make: Callable[[Path, Path], Made], shapes: Path, image_folder: Path, tmp_path: Path
 ) -> None:

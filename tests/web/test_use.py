@@ -75,6 +75,7 @@ def test_it_fits_a_phone(browser: Browser, serve: Serve, models: Models, scene: 
     assert lightness > 200 if colours == "light" else lightness < 50
 
 
+@pytest.mark.slow
 def test_a_gpu_finds_the_same(browser: Browser, serve: Serve, models: Models, scene: Path) -> None:
     chosen = "[...document.getElementById('device').options].map((option) => [option.value, option.selected])"
     steps = [
