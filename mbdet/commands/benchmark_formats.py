@@ -166,10 +166,6 @@ def write_files(
         except InputError as error:
             console.print(f"{name} {precision}: left out: {error}")
             continue
-        except Exception as error:  # converters fail in ways of their own, and the other files are worth a table
-            line = next(iter(str(error).splitlines()), "")
-            console.print(f"{name} {precision}: left out: {type(error).__name__}: {line}")
-            continue
         agrees = read_description(path)["parity"]
         console.print(f"{path.name}: {agrees['agrees_on'] if agrees else 'cannot be run here'}")
         if agrees:

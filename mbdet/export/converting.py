@@ -15,7 +15,7 @@ def converting(name: str) -> Iterator[None]:
         name: Of the format, as people write it.
 
     Raises:
-        InputError: If it fails, for whatever reason: converters have no classes of their own for what they do not know.
+        InputError: If it fails, for whatever reason.
     """
     with quiet():
         try:
@@ -26,7 +26,7 @@ def converting(name: str) -> Iterator[None]:
             raise InputError(
                 f"{name}'s converter cannot read or write ({first_line(error)}); make room for its temporary files"
             ) from error
-        except Exception as error:
+        except Exception as error:  # converters have no classes of their own for what they do not know
             raise InputError(
                 f"{name}'s converter refuses the network ({_reason(error)}); build it from other operators, or choose"
                 " another format or precision"

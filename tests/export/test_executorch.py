@@ -172,7 +172,7 @@ def test_an_operator_that_it_lacks_is_named(tmp_path: Path) -> None:
         ExecuTorchFormat().write(order, tmp_path / "m.pte")
 
 
-@pytest.mark.parametrize("missing", ["executorch.exir", "torchao.quantization.pt2e"])
+@pytest.mark.parametrize("missing", ["executorch.exir", "torchao.quantization.pt2e.quantize_pt2e"])
 def test_a_missing_library_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "mbdet.export.executorch")

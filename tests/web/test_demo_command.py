@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ import pytest
 from mbdet.cli import main
 
 TOOL = Path(__file__).parents[2] / "tools" / "demo.py"
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let interrupts arrive here and in what is started: in a shell's background, programs inherit to ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_page_is_served_until_interrupted(models: Callable[[str], Path], engine: Path) -> None:
@@ -28,7 +36,11 @@ def test_the_page_is_served_until_interrupted(models: Callable[[str], Path], eng
                 assert json.load(response)["task"] == "detection"
         finally:
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
+            try:
+                out, err = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()  # for which leaving this block would wait without an end
+                raise
     assert (process.returncode, out, err) == (0, "", "")
 
 
