@@ -66,9 +66,10 @@ def _suppress_image(
     flat = scores.ravel()
     order = np.flatnonzero(flat > decoding["score_threshold"])
     most = decoding["max_candidates"]
-    if len(order) > most:
-        order = order[np.argpartition(-flat[order], most - 1)[:most]]
-    order = order[np.argsort(-flat[order], kind="stable")]
+    if len(order) > most:  # the best alone, before they are sorted
+        order = order[flat[order] >= np.partition(flat[order], -most)[-most]]
+    # Of equal scores the first come first, also where some must go, so that others can compute the same.
+    order = order[np.argsort(-flat[order], kind="stable")][:most]
     labels, candidates = order % scores.shape[1], boxes[order // scores.shape[1]]
     visible = (candidates[:, 2:] > candidates[:, :2]).all(axis=1)
     order, labels, candidates = order[visible], labels[visible], candidates[visible]

@@ -79,6 +79,8 @@ def image_size(path: Path) -> tuple[int, int]:
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize to the network input, bilinear, antialiased where that makes the image smaller (Pillow's BILINEAR).
 
+    The width first, to whole numbers, and then the height.
+
     Args:
         image: Pixels (H, W, 3).
         size: Height and width of the network input.
@@ -89,7 +91,10 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     height, width = size
     if image.shape[:2] == (height, width):
         return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    # One side after the other: some versions of Pillow change the height first where that is less work, and round to
+    # other pixels than the rest.
+    rows = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BILINEAR)
+    return np.array(rows.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def zoom_to_fit(size: tuple[int, int], input_size: tuple[int, int]) -> float:

@@ -81,3 +81,13 @@ def test_maps_of_classes_come_from_logits_or_probabilities() -> None:
     whole = {"classes": np.zeros((2, 6, 7), np.uint8), "probabilities": logits}
     assert finish(whole, None)["classes"].max() == 0  # what the file says counts
     assert list(finish({"probabilities": logits[:, :, 0, 0]}, None)) == ["probabilities"]  # of a classifier
+
+
+def test_of_equal_scores_the_first_are_taken() -> None:
+    corners = np.arange(300, dtype=np.float32)[:, None] * 2
+    boxes = np.concatenate([corners, corners, corners + 1, corners + 1], 1)[None]
+    scores = np.full((1, 300, 1), 0.5, np.float32)
+    scores[0, 200:210] = 0.9
+    decoding = {"score_threshold": 0.1, "iou_threshold": 0.5, "max_candidates": 15, "max_per_class": 99}
+    found = finish({"anchor_boxes": boxes, "class_scores": scores}, {**decoding, "max_detections": 99})
+    assert (found["boxes"][0, :, 0] / 2).tolist() == [*range(200, 210), *range(5)]

@@ -158,6 +158,15 @@ def test_resize_is_pillows_antialiased_bilinear() -> None:
     assert np.abs(resize(board, (8, 8)).astype(int) - 127).max() < 20
 
 
+def test_the_width_is_resized_first_whatever_is_less_work() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (176, 7, 3), dtype=np.uint8)
+    bilinear = Image.Resampling.BILINEAR
+    wide = Image.fromarray(image).resize((33, 176), bilinear).resize((33, 20), bilinear)
+    low = Image.fromarray(image).resize((7, 20), bilinear).resize((33, 20), bilinear)
+    assert not np.array_equal(np.array(wide), np.array(low))
+    np.testing.assert_array_equal(resize(image, (20, 33)), np.array(wide))
+
+
 def test_resize_to_the_same_size_copies_nothing() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     assert resize(image, (4, 6)) is image
