@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a model from a config",
     "evaluate": "score a model, or a file of results, on a data set",
     "export": "write a trained model as a file for the device",
+    "contract": "print what goes into an exported file and what comes out",
     "sensitivity": "find the layers that suffer from 8-bit integers",
     "predict": "draw what a model finds in pictures",
     "demo": "show what a model finds in a camera's pictures or a video, or in the browser",

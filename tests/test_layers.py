@@ -64,6 +64,7 @@ def test_every_part_has_a_layer() -> None:
         ("import mbdet.runtime.ncnn", ["torch", "torchvision", "lightning"]),
         ("import mbdet.commands.predict", ["torch", "lightning"]),
         ("import mbdet.commands.demo", ["torch", "lightning", "onnxruntime", "cv2", "tkinter"]),
+        ("import mbdet.commands.contract", ["torch", "lightning", "onnxruntime", "ai_edge_litert"]),
         ("import mbdet.metrics.coco, mbdet.report.tables", ["torch", "lightning"]),
     ],
 )

@@ -48,7 +48,12 @@ class CoreMLFormat(Format):
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         """See `Format.write`."""
         description = order.describe()
+        types = order.output_types
+        whole = {
+            name: {**of, "dtype": "int32"} for name, of in types.items() if "int" in of["dtype"]
+        }  # the only ones it has
         differing = {
+            "output_types": types | whole,
             "input": {**description["input"], "layout": "image", "dtype": "8 bits per channel"},
             "arithmetic": _ARITHMETIC[order.precision],
         }

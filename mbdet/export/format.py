@@ -58,6 +58,18 @@ class Order:
         """The names of the outputs, in their order."""
         return tuple(self.export.outputs(self.form))
 
+    @property
+    def output_types(self) -> dict[str, dict[str, Any]]:
+        """The shape and the type of each output; the number of images is None where the file takes any."""
+        images = self.example().to(next(self.export.parameters()).device)
+        with torch.no_grad():
+            found = self.export(images, self.form)
+        batch = None if self.dynamic_batch else 1
+        return {
+            name: {"shape": [batch, *values.shape[1:]], "dtype": str(values.dtype).removeprefix("torch.")}
+            for name, values in found.items()
+        }
+
     def example(self, dtype: torch.dtype = torch.uint8, batch: int = 1) -> Tensor:
         """Return images (B, 3, H, W) to trace with; those to calibrate with, where there are any."""
         if self.calibration is not None:
@@ -85,6 +97,7 @@ class Order:
                 "normalization": "inside",
             },
             "output": self.export.outputs(self.form),
+            "output_types": self.output_types,
         }
 
 

@@ -43,7 +43,10 @@ class NcnnFormat(Format):
             shutil.copyfile(weights_beside(layers), weights_beside(path))
         own = {"name": "in0", "layout": "CHW", "dtype": "float32"}
         blobs = {name: f"out{index}" for index, name in enumerate(order.outputs)}
-        return {"input": {**order.describe()["input"], **own}, "blobs": blobs}
+        types = {
+            name: {**of, "shape": of["shape"][1:]} for name, of in order.output_types.items()
+        }  # it knows no batches
+        return {"input": {**order.describe()["input"], **own}, "blobs": blobs, "output_types": types}
 
     def files(self, path: Path) -> tuple[Path, ...]:
         """See `Format.files`."""

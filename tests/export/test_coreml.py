@@ -107,6 +107,7 @@ def test_a_package_describes_itself(folder: Path, kind: str) -> None:
     assert within["input"]["layout"] == "image"
     assert description.metadata.shortDescription == f"{kind} of 3 classes"
     assert {output.name: output.shortDescription for output in description.output} == within["output"]
+    assert {name: (of["dtype"].upper(), of["shape"]) for name, of in within["output_types"].items()} == OUTPUTS[kind]
 
 
 def test_half_precision_ends_with_the_last_convolution(folder: Path) -> None:

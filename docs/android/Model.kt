@@ -1,0 +1,56 @@
+/** An exported file ready for use, whatever engine runs it. */
+package mbdet
+
+/** What an app must know of `FILE.json`. */
+class Description(
+    val outputs: List<String>,
+    val input: Size,
+    val resizing: Resizing,
+    val crop: Double,
+    /** Of a file that finds objects. */
+    val decoding: Decoding?,
+    /** Names of the labels of objects and of whole pictures; of pixels too, but for a multitask file. */
+    val classNames: List<String>,
+    /** Names of the labels of pixels in a multitask file. */
+    val segmentNames: List<String>?,
+)
+
+/** The outputs of a file by name: numbers, or for `classes` the labels. */
+class Outputs(val numbers: Map<String, FloatArray>, val labels: Map<String, ByteArray>)
+
+/** What computes a file. */
+interface Engine : AutoCloseable {
+    /** Compute the outputs for a picture of the input's size. */
+    fun compute(input: Picture): Outputs
+}
+
+/** A file with the engine that computes it. Use it on one thread, not that of the user interface. */
+class Model(val description: Description, private val engine: Engine) : AutoCloseable by engine {
+    fun find(picture: Picture): Found {
+        val input = prepare(picture, description.input, description.resizing, description.crop)
+        return Found(description, Size(picture.height, picture.width), engine.compute(input))
+    }
+}
+
+/** What a file found in a picture: ask for that which its task gives. */
+class Found(private val description: Description, private val size: Size, private val outputs: Outputs) {
+    /** The objects, best first, with boxes in the pixels of the picture. */
+    fun objects(scoreThreshold: Float = 0.5f): List<Detection> = detections(
+        outputs.numbers.getValue("anchor_boxes"),
+        outputs.numbers.getValue("class_scores"),
+        description.classNames.size,
+        description.decoding!!,
+        description.input,
+        size,
+    ).filter { it.score >= scoreThreshold }
+
+    /** The label of each pixel of the picture, row by row. */
+    fun labels(): ByteArray {
+        val classes = (description.segmentNames ?: description.classNames).size
+        val map = outputs.labels["classes"] ?: likeliest(outputs.numbers.getValue("probabilities"), classes)
+        return restoreMap(map, description.input, size, description.resizing)
+    }
+
+    /** The likeliest classes of the whole picture, best first. */
+    fun classes(): List<Named> = top(outputs.numbers.getValue("probabilities"))
+}
