@@ -6,6 +6,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,7 +59,7 @@ class Order:
         """The names of the outputs, in their order."""
         return tuple(self.export.outputs(self.form))
 
-    @property
+    @cached_property
     def output_types(self) -> dict[str, dict[str, Any]]:
         """The shape and the type of each output; the number of images is None where the file takes any."""
         images = self.example().to(next(self.export.parameters()).device)

@@ -1,5 +1,5 @@
-// Bilinear resizing, antialiased where it makes an image smaller, to the byte as Pillow 13 does it: a triangle filter with
-// weights in fixed point, along the rows and along the columns, each rounded to 8 bits.
+// Bilinear resizing, antialiased where it makes an image smaller, to the byte as mbdet does it with Pillow: a triangle
+// filter with weights in fixed point, along the rows and then along the columns, each rounded to 8 bits.
 
 const PRECISION = 22; // bits after the point of a weight: 32, less 8 of the pixel, less 2 to spare
 
@@ -75,12 +75,6 @@ function resizeColumns(plane, { height, width }, newHeight) {
  * @returns {Uint8ClampedArray} The plane itself where it has that size.
  */
 export function resizePlane(plane, size, newSize) {
-  const lostHeight = size.height - newSize.height;
-  // Pillow 13's condition; earlier ones always begin with the rows, from which single values may differ by one.
-  if (lostHeight > 0 && lostHeight > 2 * (size.width - newSize.width)) {
-    const low = resizeColumns(plane, size, newSize.height);
-    return resizeRows(low, { ...size, height: newSize.height }, newSize.width);
-  }
   const narrow = resizeRows(plane, size, newSize.width);
   return resizeColumns(narrow, { ...size, width: newSize.width }, newSize.height);
 }
