@@ -83,16 +83,17 @@ def trace(order: Order) -> ExportedProgram:
 
 
 def unshare(program: ExportedProgram) -> None:
-    """Give convolutions with batch norms of their own also weights of their own, in place.
+    """Give convolutions that share weights with others their own where they need them, in place.
 
-    The levels of a pyramid share them. Both XNNPACK and the quantiser fold the norms into the weights: XNNPACK would
-    take what it makes of them for the first level for the others too, and say nothing of it.
+    The levels of a pyramid share them. Both XNNPACK and the quantiser fold the norms into the weights, and round biases
+    by the scale of what comes in: XNNPACK would take what it makes of them for the first level for the others too, and
+    say nothing of it.
     """
     for node in [*program.graph.nodes]:
         parameter = program.graph_signature.inputs_to_parameters.get(node.name) if node.op == "placeholder" else None
         if parameter is None:
             continue
-        users = [user for user in node.users if any("batch_norm" in str(after.target) for after in user.users)]
+        users = [user for user in node.users if _is_folded(user) or _is_bias(node, user)]
         for user in users if len(node.users) > 1 else ():
             values = program.state_dict[parameter].detach().clone()
             with program.graph.inserting_before(node):
@@ -100,6 +101,16 @@ def unshare(program: ExportedProgram) -> None:
                     program, program.graph, f"{node.name}_of_{user.name}", InputKind.PARAMETER, values
                 )
             user.replace_input_with(node, own)
+
+
+def _is_folded(convolution: torch.fx.Node) -> bool:
+    """Tell whether a batch norm follows."""
+    return any("batch_norm" in str(after.target) for after in convolution.users)
+
+
+def _is_bias(parameter: torch.fx.Node, user: torch.fx.Node) -> bool:
+    """Tell whether a convolution adds a parameter."""
+    return "conv" in str(user.target) and parameter in user.args[2:3]
 
 
 def halve(module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ try:
     from mbdet.runtime.litert import LiteRTFile
 except ImportError as error:
     raise InputError(f"the LiteRT export needs {error.name}: pip install 'mbdet[litert]'") from error
+
+# JAX, which converts, warns of every process that is started from now on, such as those that load images; they use none
+# of it.
+warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
 
 # The name of an operator's result is made of the layers that it comes from, each as its class and the last part of its
 # name. Others may follow after a semicolon, of operators that it was joined with or shares a constant with.

@@ -45,7 +45,14 @@ class NetworkQuantizer(XNNPACKQuantizer):  # type: ignore[misc]  # untyped
         for node in model.graph.nodes:
             if node.op == "call_function" and self._is_float(node):
                 node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=True)
-        annotated: torch.fx.GraphModule = super().annotate(model)
+        # Of convolutions with the same weights, as the heads of a pyramid's levels are, the quantiser takes the first
+        # and marks the weights as done. XNNPACK cannot load the mixture, so the marks go until all have been taken.
+        parameters = [node for node in model.graph.nodes if node.op == "get_attr"]
+        annotated = model
+        for _ in range(max(len(node.users) for node in parameters)):
+            annotated = super().annotate(annotated)
+            for node in parameters:
+                node.meta.pop(Q_ANNOTATION_KEY, None)
         # XNNPACK cuts a convolution's results to ReLU6's range itself, so that they need no scale for all that it cuts
         # off; of activations, the quantiser knows ReLU alone.
         for node in annotated.graph.nodes:

@@ -180,8 +180,8 @@ def test_a_missing_library_is_named(missing: str, monkeypatch: pytest.MonkeyPatc
         find_format("executorch")
 
 
-def test_levels_that_share_a_convolution_keep_their_batch_norms(tmp_path: Path) -> None:
-    """XNNPACK would fold the norm of one level into what all share."""
+def make_pyramid() -> DetectionExport:
+    """Return a detector whose two levels share all weights but those of their batch norms."""
     torch.manual_seed(0)
     network = SSDFPN(
         Tiny(), 3, SIZE, ("c4_expand", "c5"), extra_levels=0, neck_channels=8, tower_channels=8, tower_layers=1
@@ -191,12 +191,34 @@ def test_levels_that_share_a_convolution_keep_their_batch_norms(tmp_path: Path) 
         torch.nn.init.uniform_(norm.bias)
     for head in (network.box_head, network.class_head):
         torch.nn.init.normal_(head.last.weight, std=0.5)
-    export = DetectionExport(network, Postprocess()).eval()
-    ExecuTorchFormat().write(Order(export, Form(nms=False), NAMES), tmp_path / "m.pte")
+    return DetectionExport(network, Postprocess()).eval()
+
+
+@pytest.mark.parametrize(("precision", "pixels", "score"), [("fp32", 1e-3, 1e-3), ("int8", 4, 0.05)])
+def test_levels_that_share_a_convolution_keep_their_batch_norms(
+    precision: Precision, pixels: float, score: float, tmp_path: Path
+) -> None:
+    """XNNPACK would fold the norm of one level into what all share."""
+    export = make_pyramid()
+    ExecuTorchFormat().write(make_order(export, precision), tmp_path / "m.pte")
     found = ExecuTorchFile(tmp_path / "m.pte").compute(scenes(1))
     expected = export(torch.from_numpy(scenes(1)), Form(nms=False))
-    for name, values in found.items():
-        np.testing.assert_allclose(values, expected[name].detach(), atol=1e-3)
+    np.testing.assert_allclose(found["anchor_boxes"], expected["anchor_boxes"].detach(), atol=pixels)
+    np.testing.assert_allclose(found["class_scores"], expected["class_scores"].detach(), atol=score)
+
+
+def test_every_level_that_shares_a_head_is_quantised() -> None:
+    """The quantiser by itself would take the first level alone, which XNNPACK cannot load."""
+    graph = trace(make_order(make_pyramid(), "int8")).graph_module.graph
+    heads = [
+        node
+        for node in graph.nodes
+        if "conv2d" in str(node.target) and "_head" in str([*node.meta.get("nn_module_stack", {}).values()][-1:])
+    ]
+    assert len(heads) == 2 * 2 * 2  # levels, heads, and depthwise and pointwise
+    for node in heads:
+        assert "dequantize_per_channel" in str(node.args[1].target)
+        assert "dequantize_per_tensor" in str(node.args[0].target)
 
 
 @pytest.mark.slow

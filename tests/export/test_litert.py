@@ -1,6 +1,7 @@
 """TFLite files: what they compute in every precision, what int8 leaves alone, and what the format cannot say."""
 
 import json
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -201,6 +202,17 @@ def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(InputError, match=r"pip install 'mbdet\[litert\]'"):
         find_format("litert")
+
+
+@pytest.mark.slow
+def test_processes_that_follow_are_started_without_a_warning() -> None:
+    lines = [
+        "import mbdet.export.litert, jax.numpy, os",
+        "jax.numpy.zeros(1)",  # as in a conversion, after which JAX has threads
+        "os._exit(0) if os.fork() == 0 else os.wait()",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.slow
