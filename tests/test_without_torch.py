@@ -48,7 +48,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     pip = [str(python), "-m", "pip", "install", "-q"]
-    subprocess.run([*pip, "numpy", "pillow", "rich", "onnxruntime"], check=True)
+    subprocess.run([*pip, "numpy", "pillow", "rich", "onnxruntime", "pycocotools"], check=True)
     subprocess.run([*pip, "--no-deps", str(REPOSITORY)], check=True)
     listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "torch" not in listed
@@ -97,7 +97,6 @@ def test_pictures_of_any_size_show_what_the_checkpoint_finds(
 def test_the_score_is_that_of_the_checkpoint(
     python: Path, exported: dict[str, Path], real_data: Path, tmp_path: Path
 ) -> None:
-    subprocess.run([str(python), "-m", "pip", "install", "-q", "pycocotools"], check=True)
     root, (config, weights) = real_data / "coco", CONFIGS["ssdlite"]
     truth = ["--annotations", str(root / "annotations" / "instances_val2017.json"), "--images", str(root / "val2017")]
     command = [str(python.with_name("mbdet")), "evaluate", "--weights", str(exported["ssdlite"]), *truth]

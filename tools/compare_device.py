@@ -11,8 +11,8 @@ divided by the classes, so that neither side has more of them.
 The weights are random, as time does not depend on what they have learned, but for how many candidates reach the
 suppression. So the bias of the background is set such that in the median picture a share of the pairs of anchor and
 class passes the score threshold, and everything is timed for several shares. What it is for a trained network of this
-kind is not known here: of Google's SSDLite on MobileNetV2, whose scores are sigmoids, 7 % pass 0.001 on images of COCO
-val2017; a softmax, whose scores compete, should leave fewer.
+kind on COCO is not known here: of Google's SSDLite on MobileNetV2, whose scores are sigmoids, 7 % pass 0.001 on images of
+val2017; of torchvision's reference after 30 epochs on the three classes of BCCD, whose scores are a softmax, 72 %.
 
 The int8 files are calibrated on the images. As random weights find nothing, the files are not verified here: `mbdet
 export` does that, and `mbdet benchmark formats` scores them.
@@ -38,7 +38,6 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.ops import box_iou
 
-from mbdet.commands.export import comparison_images
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.export.base import Form
@@ -212,7 +211,7 @@ def compare(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise InputError("--threads and --rounds are numbers from 1 up, --passing are fractions between 0 and 1")
     torch.set_num_threads(options.threads)
     pictures = [read_image(path) for path in image_files(options.images)[:8]]
-    prepared = comparison_images(options.images, None, partial(resize, size=SIZE), SIZE)
+    prepared = np.stack([resize(picture, SIZE) for picture in pictures]).transpose(0, 3, 1, 2)
     cli = ConfigCLI(CONFIG, overrides)
     assert isinstance(cli.task, DetectionTask)
     ours = cli.task.postprocess

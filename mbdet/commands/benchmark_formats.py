@@ -18,7 +18,7 @@ import mbdet
 from mbdet.checkpoint import NAMES as NAMES_OF_CLASSES
 from mbdet.checkpoint import checkpoint_metrics
 from mbdet.commands.evaluate import collect, open_predictor
-from mbdet.commands.export import Prepare, comparison_images, spread_pictures
+from mbdet.commands.export import comparison_images, spread_pictures, validation_images
 from mbdet.config import ConfigCLI
 from mbdet.errors import InputError
 from mbdet.export.base import Form, Precision
@@ -32,8 +32,6 @@ from mbdet.runtime.memory import memory_of
 from mbdet.runtime.model_file import read_description
 from mbdet.runtime.predictor import Predictor
 from mbdet.runtime.timing import in_turns
-
-_PICTURES = 8  # that the timed runs go through
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,7 +55,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--keep_float", nargs="+", default=[], metavar="LAYER", help="layers that int8 leaves as they are"
     )
-    parser.add_argument("--images", type=Path, help="pictures to verify on (default: of --calibration, or drawn)")
+    parser.add_argument(
+        "--images", type=Path, help="pictures to verify on (default: of --calibration, or of the validation data)"
+    )
     parser.add_argument(
         "--reuse", action="store_true", help="take the files that an earlier run made from the same, as after a crash"
     )
@@ -81,19 +81,20 @@ def main(argv: Sequence[str]) -> None:
 
     monitor = cli.task.monitor
     size = sum(tensor.nbytes for tensor in cli.task.network.state_dict().values())
-    rows = [Row("PyTorch", "fp32", _score(cli, checkpoint), {}, size, None, "", None)]
+    rows = [Row("PyTorch", "fp32", _score(cli, checkpoint), {}, size, None, None, "", None)]
     for (name, precision), path in files.items():
         description = read_description(path)
         found = _score(cli, open_predictor(cli, options.config, str(path), "cpu"))
-        agrees_on, undelegated = description["parity"]["agrees_on"], description.get("undelegated")
+        parity, undelegated = description["parity"], description.get("undelegated")
         try:
             memory = memory_of(path)
         except (InputError, OSError) as error:  # a figure less, which is not worth the others
             memory = None
             console.print(str(error))
-        rows.append(Row(name, precision, found, {}, description["bytes"], memory, agrees_on, undelegated))
+        compared = parity["share"], parity["agrees_on"]
+        rows.append(Row(name, precision, found, {}, description["bytes"], memory, *compared, undelegated))
         console.print(f"{path.name}: {monitor} {found:.4f}")
-    pictures = _pictures(cli, checkpoint.prepare)
+    pictures = validation_images(cli.datamodule)
     for threads in options.threads:
         torch.set_num_threads(threads)
         predictors = [checkpoint, *(load_file(path, "cpu", threads) for path in files.values())]
@@ -109,6 +110,9 @@ def main(argv: Sequence[str]) -> None:
         "config": options.config.stem,
         "weights": Path(options.weights).name,
         "overrides": overrides,
+        "calibration": None if options.calibration is None else options.calibration.name,
+        "calibration_images": options.calibration_images,
+        "keep_float": options.keep_float,
         "monitor": monitor,
         "rounds": options.rounds,
         "machine": {"processor": _processor(), "system": platform.platform(), "torch": torch.__version__},
@@ -144,7 +148,7 @@ def write_files(
     calibration = None
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, checkpoint.prepare)
-    images = comparison_images(options.images, calibration, checkpoint.prepare, checkpoint.input_size)
+    images = comparison_images(options.images, calibration, cli.datamodule, checkpoint.prepare)
     names = checkpoint.class_names
     files: dict[tuple[str, Precision], Path] = {}
     for name, precision in itertools.product(options.formats, options.precisions):
@@ -179,13 +183,6 @@ def _score(cli: ConfigCLI, predictor: Predictor[Any]) -> float:
     """Return what the task monitors."""
     evaluator, _ = collect(cli, predictor)
     return float(getattr(evaluator.compute(), cli.task.monitor))
-
-
-def _pictures(cli: ConfigCLI, prepare: Prepare) -> NDArray[np.uint8]:
-    """Return the first images (B, 3, H, W) of the validation data, of the network's input size."""
-    dataset = cli.datamodule.val_dataset
-    samples = (dataset[index] for index in range(min(_PICTURES, len(dataset))))
-    return np.stack([sample.image for sample in samples if sample is not None]).transpose(0, 3, 1, 2)
 
 
 def _predict(predictor: Predictor[Any], pictures: NDArray[np.uint8], turn: int) -> object:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from mbdet.checkpoint import checkpoint_metrics
 from mbdet.config import ConfigCLI
+from mbdet.data.base import ImageDataModule
+from mbdet.data.multitask import TwoSetsDataModule
 from mbdet.data.shapes import draw_scene
 from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Precision
@@ -19,6 +21,7 @@ from mbdet.runtime.image import image_files, read_image
 from mbdet.runtime.model_file import description_beside, read_description
 
 _COMPARED = 8  # images at most
+Data = ImageDataModule[Any, Any] | TwoSetsDataModule
 Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
@@ -41,7 +44,11 @@ def main(argv: Sequence[str]) -> None:
         type=Path,
         help="the file to write, for all formats without its suffix (default: the weights' name with the format's)",
     )
-    parser.add_argument("--images", type=Path, help="pictures to compare on (default: of --calibration, or drawn)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="pictures to compare on (default: of --calibration, or of the config's validation data, or drawn)",
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
@@ -85,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
     calibration = None
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, predictor.prepare)
-    images = comparison_images(options.images, calibration, predictor.prepare, predictor.input_size)
+    images = comparison_images(options.images, calibration, cli.datamodule, predictor.prepare)
 
     def order_for(target: Format) -> Order:
         return Order(
@@ -110,7 +117,9 @@ def main(argv: Sequence[str]) -> None:
                 print(f"{name}: left out: {reason}")
                 continue
             path = output_path(options.output, options.weights, target, options.precision, options.format == "all")
-            write(target, order, export, path, images, options.weights)
+            runs = write(target, order, export, path, images, options.weights)
+            if runs and options.precision != "fp32":
+                print(f"for its {cli.task.monitor}: mbdet evaluate {options.config} --weights {path}")
         except InputError as error:
             if options.format != "all":
                 raise
@@ -124,13 +133,14 @@ def main(argv: Sequence[str]) -> None:
 
 def write(
     target: Format, order: Order, export: Export[Any], path: Path, images: NDArray[np.uint8], weights: str
-) -> None:
-    """Write one verified file and say what was found."""
+) -> bool:
+    """Write one verified file, say what was found, and return whether it can be run here."""
     parity = write_verified(target, order, export, path, images)
     found = "could not be run here, so its numbers are unverified"
     if parity is not None:
         found = f"agrees with {weights} on {parity} in {len(images)} images"
     print(f"{path}: {file_bytes(path) / 1e6:.1f} MB; {found}")
+    return parity is not None
 
 
 def output_path(output: Path | None, weights: str, target: Format, precision: Precision, of_all: bool) -> Path:
@@ -184,20 +194,38 @@ def spread_pictures(folder: Path, count: int, prepare: Prepare) -> NDArray[np.ui
 
 
 def comparison_images(
-    folder: Path | None, calibration: NDArray[np.uint8] | None, prepare: Prepare, size: tuple[int, int]
+    folder: Path | None, calibration: NDArray[np.uint8] | None, data: Data, prepare: Prepare
 ) -> NDArray[np.uint8]:
-    """Return (B, 3, H, W) pictures of a folder, some of those to calibrate with, or drawn scenes.
+    """Return (B, 3, H, W) pictures of a folder, or some of those to calibrate with, or of the data, or drawn scenes.
 
     Args:
         folder: The first of its pictures are taken.
         calibration: Those to calibrate with.
+        data: Whose validation pictures are taken if they are there.
         prepare: Brings one to the network's size.
-        size: Height and width of the scenes.
     """
     if folder is not None:
         pictures = [prepare(read_image(path)) for path in image_files(folder)[:_COMPARED]]
-    elif calibration is not None:
+        return np.stack(pictures).transpose(0, 3, 1, 2)
+    if calibration is not None:
         return calibration[:: max(1, len(calibration) // _COMPARED)][:_COMPARED]
-    else:
-        pictures = [prepare(draw_scene(0, 1, index, *size).image) for index in range(_COMPARED)]
-    return np.stack(pictures).transpose(0, 3, 1, 2)
+    try:
+        data.setup("validate")
+        return validation_images(data)
+    except InputError:  # it need not be on the machine that exports
+        pictures = [prepare(draw_scene(0, 1, index, *data.input_size).image) for index in range(_COMPARED)]
+        return np.stack(pictures).transpose(0, 3, 1, 2)
+
+
+def validation_images(data: Data) -> NDArray[np.uint8]:
+    """Return the first images (B, 3, H, W) of the validation data, after `setup`, of the network's input size.
+
+    Raises:
+        InputError: If none of them can be read.
+    """
+    dataset = data.val_dataset
+    samples = (dataset[index] for index in range(min(_COMPARED, len(dataset))))
+    images = [sample.image for sample in samples if sample is not None]
+    if not images:
+        raise InputError("none of the first pictures of the validation data can be read")
+    return np.stack(images).transpose(0, 3, 1, 2)

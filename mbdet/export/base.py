@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,17 @@ from mbdet.errors import InputError
 from mbdet.models import Network
 
 Values = Mapping[str, NDArray[Any]]  # outputs by name
-Parity = TypeVar("Parity")
+
+
+class Compared(Protocol):
+    """How close a file comes to the network, in words as a string."""
+
+    @property
+    def share(self) -> float:
+        """Of what was compared, what agrees."""
+
+
+Parity = TypeVar("Parity", bound=Compared)
 Precision = Literal["fp32", "fp16", "int8"]
 # Largest difference of a score between file and network that rounding explains.
 SCORE_TOLERANCE = 1e-4

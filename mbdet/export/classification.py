@@ -19,6 +19,11 @@ class ClassificationParity(NamedTuple):
     images: int  # how many were compared
     same: int  # of them, those whose likeliest class is the network's
 
+    @property
+    def share(self) -> float:
+        """Of the images, those that agree."""
+        return self.same / self.images
+
     def __str__(self) -> str:
         classes = "the classes of all" if self.same == self.images else f"the class of {self.same} of {self.images}"
         return f"{classes} (probabilities to {self.probability:.2g})"

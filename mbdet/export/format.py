@@ -195,7 +195,9 @@ def write_verified(
         file = target.open(temporary)
         parity = None if file is None else export.compare(pairs(export, file, images), order.precision)
         del file  # some engines hold on to it
-        description["parity"] = {"images": len(images), "agrees_on": str(parity)} if parity else None
+        description["parity"] = None
+        if parity is not None:
+            description["parity"] = {"images": len(images), "share": parity.share, "agrees_on": str(parity)}
         with naming(path):
             beside.write_text(json.dumps(description, indent=2) + "\n")
             _move(temporary.parent, path)

@@ -20,6 +20,11 @@ class MultiTaskParity(NamedTuple):
     detection: DetectionParity | Agreement
     segmentation: SegmentationParity
 
+    @property
+    def share(self) -> float:
+        """Of the detections or of the pixels, those that agree, whichever are fewer."""
+        return min(self.detection.share, self.segmentation.share)
+
     def __str__(self) -> str:
         return f"{self.detection} and on {self.segmentation}"
 

@@ -28,6 +28,11 @@ class DetectionParity(NamedTuple):
     score: float
     detections: int  # how many were compared
 
+    @property
+    def share(self) -> float:
+        """Of the detections, those that agree: the first that does not is an error."""
+        return 1.0
+
     def __str__(self) -> str:
         return f"{self.detections} detections (boxes to {self.box:.2g} px, scores to {self.score:.2g})"
 
@@ -40,11 +45,15 @@ class Agreement(NamedTuple):
     iou: float  # mean with the counterparts
     score: float  # mean difference to the counterparts
 
+    @property
+    def share(self) -> float:
+        """Of the detections, those that agree."""
+        return self.same / self.detections
+
     def __str__(self) -> str:
-        share = self.same / self.detections
         return (
-            f"{share:.1%} of {self.detections} detections that score {CONFIDENT} or more (mean IoU {self.iou:.3f}, mean"
-            f" difference of scores {self.score:.2g})"
+            f"{self.share:.1%} of {self.detections} detections that score {CONFIDENT} or more (mean IoU {self.iou:.3f},"
+            f" mean difference of scores {self.score:.2g})"
         )
 
 

@@ -72,7 +72,8 @@ def why_not_reusable(path: Path, origin: Mapping[str, object]) -> str | None:
     except InputError as error:
         return str(error)
     noted = description.get(_KEY)
-    if not isinstance(noted, dict) or not {"parity", "bytes"} <= description.keys():
+    compared = description.get("parity", {})
+    if not isinstance(noted, dict) or "bytes" not in description or not (compared is None or "share" in compared):
         return "its description does not say what it was made from"
     other = [name for name, value in origin.items() if noted.get(name) != value]
     return f"it was made with other {', '.join(other)}" if other else None

@@ -28,10 +28,15 @@ class SegmentationParity(NamedTuple):
     classes: int  # how many classes the network's maps show
     probability: float | None  # largest difference, where the file has them
 
+    @property
+    def share(self) -> float:
+        """Of the pixels, those that agree."""
+        return 1 - self.differing / self.pixels
+
     def __str__(self) -> str:
-        share = 1 - self.differing / self.pixels
-        return f"{share:.4%} of {self.pixels} pixels, which show {self.classes} class{'es' * (self.classes != 1)}" + (
-            "" if self.probability is None else f" (probabilities to {self.probability:.2g})"
+        return (
+            f"{self.share:.4%} of {self.pixels} pixels, which show {self.classes} class{'es' * (self.classes != 1)}"
+            + ("" if self.probability is None else f" (probabilities to {self.probability:.2g})")
         )
 
 

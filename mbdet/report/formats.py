@@ -26,7 +26,8 @@ class Row:
         seconds: Of every timed run, by the number of threads.
         bytes: Size of the file and what belongs to it; of the checkpoint, of the network's tensors.
         memory: Bytes that loading and running it takes at most; None if it was not measured.
-        agrees_on: What the comparison with the checkpoint said.
+        share: Of what was compared with the checkpoint when the file was written, what agrees; None for the checkpoint.
+        agrees_on: What that comparison said.
         undelegated: How often each operator is left to a slow general implementation; None if the engine has no such.
     """
 
@@ -36,6 +37,7 @@ class Row:
     seconds: dict[int, list[float]]
     bytes: int
     memory: int | None
+    share: float | None
     agrees_on: str
     undelegated: dict[str, int] | None
 
@@ -56,7 +58,7 @@ def formats_table(rows: Sequence[Row], monitor: str) -> Table:
         table.add_column(title, no_wrap=True)
     threads = list(rows[0].seconds)
     times = [f"ms, {n} thread{'s' * (n != 1)}" for n in threads]
-    for title in (monitor, "drop", *times, "MB", "memory MB", "not delegated"):
+    for title in (monitor, "drop", *times, "MB", "memory MB", "parity", "not delegated"):
         table.add_column(title, justify="right")
     for row in rows:
         lost = rows[0].score - row.score
@@ -68,6 +70,7 @@ def formats_table(rows: Sequence[Row], monitor: str) -> Table:
             *(f"{row.milliseconds(n):.1f}" for n in threads),
             f"{row.bytes / 1e6:.1f}",
             "-" if row.memory is None else f"{row.memory / 1e6:.0f}",
+            "-" if row.share is None else f"{row.share:.1%}",
             "-" if row.undelegated is None else str(sum(row.undelegated.values())),
         )
     return table
@@ -115,7 +118,13 @@ def plot_formats(rows: Sequence[Row], monitor: str, title: str, path: Path) -> N
     score_axes.set_xlim(middle - 0.6 * spread, middle + 0.8 * spread)
     for score, height in zip(scores, heights, strict=True):
         score_axes.annotate(
-            f"{score:.4f}", (score, height), (7, 0), textcoords="offset points", fontsize=8, verticalalignment="center"
+            f"{score:.4f}",
+            (score, height),
+            (7, 0),
+            textcoords="offset points",
+            fontsize=8,
+            verticalalignment="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},  # over the dashes
         )
     score_axes.set_xlabel(f"{monitor} (a fraction of 1; dashed: the checkpoint's)")
 

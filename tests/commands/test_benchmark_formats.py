@@ -67,15 +67,18 @@ def test_one_table_of_all_files(finished: tuple[Path, list[str]]) -> None:
     names = [["PyTorch", "fp32"], ["ONNX", "fp32"], ["ONNX", "fp16"], ["ONNX", "int8"]]
     assert [[row.format, row.precision] for row in rows] == names
     titles, *table = map(str.split, table_in(lines))
-    assert " ".join(titles) == "format precision AP drop ms, 1 thread ms, 2 threads MB memory MB not delegated"
+    assert " ".join(titles) == "format precision AP drop ms, 1 thread ms, 2 threads MB memory MB parity not delegated"
     assert [words[:2] for words in table] == names
     checkpoint, full, half, small = rows
     assert full.score == pytest.approx(checkpoint.score, abs=1e-3)
+    assert full.share == 1
+    assert 0.8 < small.share <= 1
     for words, row in zip(table, rows, strict=True):
         assert words[2] == f"{row.score:.4f}"
         assert words[3] == ("-" if row is checkpoint else f"{checkpoint.score - row.score:+.4f}")
         assert words[4:6] == [f"{np.median(seconds) * 1000:.1f}" for seconds in row.seconds.values()]
         assert words[6] == f"{row.bytes / 1e6:.1f}"
+        assert words[8] == ("-" if row is checkpoint else f"{row.share:.1%}")
         assert {threads: len(seconds) for threads, seconds in row.seconds.items()} == {"1": 2, "2": 2}
         assert min(min(seconds) for seconds in row.seconds.values()) > 0
     assert full.bytes == (folder / "ssdlite_v2_shapes_fp32.onnx").stat().st_size > 1.4 * half.bytes

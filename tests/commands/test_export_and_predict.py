@@ -1,8 +1,10 @@
 """From a checkpoint to an ONNX file and to pictures: both must say the same."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,10 @@ WIDTH = "--model.network.backbone.width_mult=0.35"
 def exported(run: Path) -> Path:
     path = run / "model.onnx"
     weights = str(run / "checkpoints/best.ckpt")
-    assert main(["export", CONFIG, "--weights", weights, "--format", "onnx", "--output", str(path), WIDTH]) == 0
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["export", CONFIG, "--weights", weights, "--format", "onnx", "--output", str(path), WIDTH]) == 0
+    parity = json.loads((run / "model.onnx.json").read_text())["parity"]
+    assert f"agrees with {weights} on {parity['agrees_on']} in 8 images" in printed.getvalue()
     return path
 
 
@@ -29,12 +34,15 @@ def test_onnx_scores_like_the_checkpoint(exported: Path, run: Path, shapes: Path
     data = [f"--data.root={shapes}", *(option for option in tiny if not option.startswith("--trainer"))]
     figures = []
     for weights in (run / "checkpoints/best.ckpt", exported):
-        output = run / f"{weights.name}.json"
+        output = run / f"{weights.stem}_figures.json"
         assert main(["evaluate", CONFIG, "--weights", str(weights), "--json", str(output), *data]) == 0
         figures.append(json.loads(output.read_text()))
     for name, value in figures[0].items():
         if name != "per_class":
             assert figures[1][name] == pytest.approx(value, abs=5e-4), name
+    description = json.loads((run / "model.onnx.json").read_text())
+    assert description["mbdet_version"] == mbdet.__version__
+    assert description["metrics"]["AP"] == pytest.approx(figures[0]["AP"], abs=1e-6)  # of the training's validation
 
 
 def test_onnx_scores_the_same_without_a_config_and_without_torch(

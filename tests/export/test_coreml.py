@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packages import output_types, specification, stated_types
 from small_exports import KINDS, NAMES, SIZE, scenes, small_order
 
 from mbdet.errors import InputError
@@ -16,7 +17,6 @@ from mbdet.export.format import Order, write_verified
 pytest.importorskip("coremltools")
 
 from mbdet.export.coreml import CoreMLFormat, trace
-from mbdet.runtime.quiet import quiet
 
 ANCHORS = len(small_order("detection", nms=False).export.network.anchors)
 OBJECTS = {"anchor_boxes": ("FLOAT32", [1, ANCHORS, 4]), "class_scores": ("FLOAT32", [1, ANCHORS, 3])}
@@ -30,14 +30,6 @@ OUTPUTS = {
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "darwin", reason="a Mac would run the packages")
-
-
-def specification(path: Path) -> Any:
-    """Return what is in a package."""
-    with quiet():
-        import coremltools
-
-        return coremltools.models.MLModel(str(path), skip_model_load=True).get_spec()
 
 
 def operators(spec: Any) -> list[Any]:
@@ -90,9 +82,7 @@ def test_a_package_takes_images_and_names_its_outputs(folder: Path, kind: str) -
     assert (image.type.imageType.height, image.type.imageType.width) == SIZE
     colours = type(image.type.imageType).ColorSpace
     assert colours.Name(image.type.imageType.colorSpace) == "RGB"
-    arrays = {output.name: output.type.multiArrayType for output in description.output}
-    types = {name: type(array).ArrayDataType.Name(array.dataType) for name, array in arrays.items()}
-    assert {name: (types[name], list(array.shape)) for name, array in arrays.items()} == OUTPUTS[kind]
+    assert output_types(description) == OUTPUTS[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,7 +97,7 @@ def test_a_package_describes_itself(folder: Path, kind: str) -> None:
     assert within["input"]["layout"] == "image"
     assert description.metadata.shortDescription == f"{kind} of 3 classes"
     assert {output.name: output.shortDescription for output in description.output} == within["output"]
-    assert {name: (of["dtype"].upper(), of["shape"]) for name, of in within["output_types"].items()} == OUTPUTS[kind]
+    assert stated_types(within) == OUTPUTS[kind]
 
 
 def test_half_precision_ends_with_the_last_convolution(folder: Path) -> None:

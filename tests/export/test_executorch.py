@@ -1,7 +1,6 @@
 """ExecuTorch files of networks whose backbone is tiny, because every operator costs the exporter time."""
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from mbdet.export.classification import ClassificationExport
 from mbdet.export.detection import DetectionExport
 from mbdet.export.executorch import ExecuTorchFormat, trace
 from mbdet.export.format import Order, write_verified
-from mbdet.export.formats import find_format
 from mbdet.export.multitask import MultiTaskExport
 from mbdet.export.segmentation import SegmentationExport
 from mbdet.models import SSDFPN, Classifier, DeepLabV3, MultiTask, SSDLite
@@ -170,14 +168,6 @@ def test_an_operator_that_it_lacks_is_named(tmp_path: Path) -> None:
     order = Order(export, Form(nms=True), NAMES)
     with pytest.raises(InputError, match=r"ExecuTorch's converter refuses the network \(.*mbdet::nms_mask"):
         ExecuTorchFormat().write(order, tmp_path / "m.pte")
-
-
-@pytest.mark.parametrize("missing", ["executorch.exir", "torchao.quantization.pt2e.quantize_pt2e"])
-def test_a_missing_library_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "mbdet.export.executorch")
-    with pytest.raises(InputError, match=rf"ExecuTorch export needs {missing}: pip install 'mbdet\[executorch\]'"):
-        find_format("executorch")
 
 
 def make_pyramid() -> DetectionExport:

@@ -1,6 +1,7 @@
 """What is refused before anything is written, and that nothing unverified stays."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_all_that_belongs_to_a_file_takes_its_place_at_once(order: Order, tmp_pa
     assert description["undelegated"] == {"sigmoid": 2}
     assert description["metrics"] == {"AP": 0.5}
     assert description["decoding"]["iou_threshold"] == 0.6
-    assert description["parity"] == {"images": 2, "agrees_on": str(parity)}
+    assert description["parity"] == {"images": 2, "share": 1.0, "agrees_on": str(parity)}
     assert list(description["output"]) == ["anchor_boxes", "class_scores"]
     assert (description["class_names"], description["input"]["color"]) == (list(NAMES), "RGB")
     before = json.dumps(description)
@@ -144,7 +145,7 @@ def test_a_folder_of_the_users_stays(order: Order, tmp_path: Path) -> None:
 )
 def test_what_a_format_cannot_do(order: Order, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_order(Folder(), Order(**{**vars(order), **changes}))
+        check_order(Folder(), replace(order, **changes))
 
 
 def test_int8_needs_images(order: Order) -> None:

@@ -1,7 +1,6 @@
 """ncnn files: every kind of network through pnnx and back, verified; and what cannot be written."""
 
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from mbdet.errors import InputError
 from mbdet.export.base import Export, Form, Precision
 from mbdet.export.detection import DetectionExport
 from mbdet.export.format import Order, write_verified
-from mbdet.export.formats import find_format
 from mbdet.export.ncnn import NcnnFormat, check_layers
 from mbdet.export.segmentation import SegmentationExport
 from mbdet.models import LRASPP, SSDFPN, DeepLabV3, Segmenter, SSDLite
@@ -167,12 +165,3 @@ def test_what_the_format_cannot_do(order: dict, message: str, tmp_path: Path) ->
     ordered = Order(**{"export": export, "form": Form(nms=False, argmax=False), "class_names": NAMES, **order})
     with pytest.raises(InputError, match=message):
         write_verified(NcnnFormat(), ordered, export, tmp_path / "m.ncnn.param", scenes())
-
-
-@pytest.mark.parametrize("library", ["ncnn", "pnnx"])
-def test_a_missing_library(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("mbdet.export.ncnn", "mbdet.runtime.ncnn"):
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(InputError, match=r"needs (ncnn|pnnx): pip install 'mbdet\[ncnn\]'"):
-        find_format("ncnn")

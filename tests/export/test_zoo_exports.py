@@ -1,15 +1,20 @@
-"""Every model of the zoo becomes a verified file, at its own size and without a word for a user to interpret."""
+"""Every model of the zoo and of the configs becomes a verified file, without a word for a user to interpret."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from packages import output_types, specification, stated_types
 
+from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
-from mbdet.export.base import Form
+from mbdet.export.base import Export, Form
 from mbdet.export.detection import DetectionExport
 from mbdet.export.format import Order, write_verified
 from mbdet.export.formats import NAMES, find_format
@@ -18,29 +23,63 @@ from mbdet.ops import Postprocess
 from mbdet.testing import settle
 
 MODELS = [getattr(zoo, name) for name in dir(zoo) if "ssdlite_mobilenet" in name and not name.startswith("_")]
-
+CONFIGS = Path(__file__).parents[2] / "configs"
+# What makes no other graph of a network.
+INDIFFERENT = {"num_classes", "input_size", "class_bias_init", "bn_eps", "bn_momentum", "mean", "std", "last_channels"}
 
 # What Python itself shows to nobody but developers.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
-def check_export(build: Callable[..., SSDLite], name: str, folder: Path) -> str:
-    """Export with few classes, and return the warnings that a user would see."""
+def distinct_configs() -> list[Path]:
+    """Return a config of each network, whatever its data and its recipe."""
+
+    def structure(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: structure(inner) for key, inner in value.items() if key not in INDIFFERENT}
+        return value
+
+    found = dict[str, Path]()
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        network = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+        found.setdefault(json.dumps(structure(network), sort_keys=True), path)
+    return list(found.values())
+
+
+def check_export(export: Export[Any], name: str, classes: int, folder: Path) -> str:
+    """Write a verified file, and return the warnings that a user would see."""
     target = find_format(name)
-    torch.manual_seed(0)
-    network = settle(build(num_classes=3))
-    with torch.no_grad():
-        for head in [*network.box_heads, *network.class_heads]:
-            torch.nn.init.normal_(head.pointwise.weight, std=0.05)
-            torch.nn.init.zeros_(head.pointwise.bias)
-    export = DetectionExport(network, Postprocess())
-    images = np.stack([draw_scene(0, 1, 0, *network.input_size).image]).transpose(0, 3, 1, 2)
-    order = Order(export, Form(target.nms, target.argmax), ("a", "b", "c"))
+    path = folder / f"model{target.suffix}"
+    size = export.network.input_size
+    images = np.stack([draw_scene(0, 1, 0, *size).image]).transpose(0, 3, 1, 2)
+    order = Order(export, Form(target.nms, target.argmax), [str(label) for label in range(classes)])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        parity = write_verified(target, order, export, folder / f"model{target.suffix}", images)
-    assert parity is None if name == "coreml" else parity.detections > 20
+        parity = write_verified(target, order, export, path, images)
+    if name == "coreml":
+        assert parity is None
+        description = json.loads(path.with_name(f"{path.name}.json").read_text())
+        assert output_types(specification(path).description) == stated_types(description)
+    else:
+        assert parity.share == 1 or parity.share > 0.999  # of a map, what rounding does not decide
+        assert getattr(parity, "detections", 21) > 20
     return "".join(str(each.message) for each in caught if not issubclass(each.category, HIDDEN))
+
+
+def make_export(build: Callable[..., SSDLite]) -> DetectionExport:
+    """Return a model of the zoo with few classes, at its own size."""
+    torch.manual_seed(0)
+    network = settle(build(num_classes=3))
+    spread(network)
+    return DetectionExport(network, Postprocess())
+
+
+def spread(network: torch.nn.Module) -> None:
+    """Let a network without training find something: predictions, outside the backbone, are what has biases."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None and not name.startswith("backbone"):
+            torch.nn.init.normal_(layer.weight, std=0.05)
+            torch.nn.init.zeros_(layer.bias)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +91,33 @@ def check_export(build: Callable[..., SSDLite], name: str, folder: Path) -> str:
     ids=lambda build: build.__name__,
 )
 def test_to_onnx(build: Callable[..., SSDLite], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert check_export(build, "onnx", tmp_path) == ""
+    assert check_export(make_export(build), "onnx", 3, tmp_path) == ""
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "onnx"])
 def test_the_smallest_to_all_others(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert check_export(zoo.ssdlite_mobilenet_v3_small, name, tmp_path) == ""
+    assert check_export(make_export(zoo.ssdlite_mobilenet_v3_small), name, 3, tmp_path) == ""
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "coreml"])
+@pytest.mark.parametrize("config", distinct_configs(), ids=lambda path: path.stem)
+def test_every_network_of_the_configs(
+    config: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    size = "[160,160]"
+    torch.manual_seed(0)
+    task = ConfigCLI(config, [f"--model.network.input_size={size}", f"--data.input_size={size}"]).task
+    settle(task.network)
+    spread(task.network)
+    capfd.readouterr()  # of building
+    assert check_export(task.export(), name, 80, tmp_path) == ""
     assert capfd.readouterr() == ("", "")
 
 
 def test_there_are_models() -> None:
     assert len(MODELS) == 5
+    assert len(distinct_configs()) > 20

@@ -66,6 +66,11 @@ const steps = {
     );
   },
   choose: (path) => page.setInputFiles("#file", path),
+  // What the focus is on, pressed, asks for a file.
+  async pressAndChoose(key, path) {
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press(key)]);
+    await chooser.setFiles(path);
+  },
   set: (selector, value) =>
     page.$eval(
       selector,

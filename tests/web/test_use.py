@@ -52,6 +52,13 @@ def test_everything_is_reached_by_keyboard(browser: Browser, serve: Serve, model
     assert values[-2] == len(values[-1]["boxes"])
 
 
+def test_a_file_is_opened_by_keyboard(browser: Browser, serve: Serve, models: Models, scene: Path) -> None:
+    steps = [["open"], ["wait", "Ready"], ["press", "Tab"], ["pressAndChoose", "Enter", str(scene)], ["wait", DONE]]
+    with serve(models("detection")) as url:
+        report = browser.drive(url, [*steps, ["look"]])
+    assert report["values"][-1]["boxes"]
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_it_fits_a_phone(browser: Browser, serve: Serve, models: Models, scene: Path, colours: str) -> None:
     wide = """(() => {
