@@ -119,6 +119,7 @@ def test_a_batch_without_any_object_trains(model: TorchvisionDetector) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_learns_two_images_in_a_loop_like_torchvision_s(model: TorchvisionDetector) -> None:
     """The calls of references/detection/engine.py: train_one_epoch, then evaluate."""
     pictures = [np.full((64, 96, 3), 60, np.uint8), np.full((128, 192, 3), 60, np.uint8)]

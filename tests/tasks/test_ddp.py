@@ -24,6 +24,7 @@ def test_two_processes_give_the_figures_of_one(shapes: Path, tmp_path: Path) -> 
     assert one["AP"] == pytest.approx(0.5, abs=0.35)
 
 
+@pytest.mark.slow
 def test_two_processes_classify_like_one(image_folder: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(image_folder, tmp_path / "folders"))
     (root / "val" / "square" / "1.png").unlink()  # 5 images, likewise
@@ -34,6 +35,7 @@ def test_two_processes_classify_like_one(image_folder: Path, tmp_path: Path) -> 
     assert one["top5"] == 1.0
 
 
+@pytest.mark.slow
 def test_two_processes_segment_like_one(shapes: Path, tmp_path: Path) -> None:
     one, two = (figures_of("ddp_segmentation_script.py", shapes / "VOC", devices, tmp_path) for devices in (1, 2))
     assert two == one

@@ -7,12 +7,14 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mbdet.backbones.base import TF_MEAN, TF_STD, Backbone, FeatureSpec, Normalize
 from mbdet.backbones.blocks import ConvBNAct, ConvConfig, SqueezeExcite
 from mbdet.errors import InputError
-from mbdet.models import Classifier
+from mbdet.models import SSDFPN, Classifier
 from mbdet.tasks.fake_quantized import MIN_SCALE, FakeQuantized
+from mbdet.testing import settle
 
 pytest.importorskip("executorch")
 from torchao.quantization.pt2e import disable_fake_quant
@@ -80,6 +82,29 @@ def test_the_graph_is_the_network_but_for_the_rounding() -> None:
     expected.square().sum().backward()
     for parameter, other in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad, atol=0.01, rtol=0.01)
+
+
+def test_levels_that_share_weights_are_all_rounded() -> None:
+    """A pyramid's towers and heads run once for each level, with batch norms of their own."""
+    torch.manual_seed(0)
+    sizes = {"neck_channels": 8, "tower_channels": 8, "tower_layers": 1, "extra_levels": 1}
+    network = SSDFPN(SmallBackbone(), 3, (40, 40), ("c5",), **sizes)
+    settle(network)
+    for head in (network.box_head, network.class_head):
+        nn.init.normal_(head.last.weight)
+    images = torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8)
+    expected = deepcopy(network).eval()(images)
+    graphs = FakeQuantized(network)
+    for _ in range(2):
+        graphs(images, training=True)
+    graphs.observing = False
+    rounded = graphs(images, training=False)
+    levels = [slice(0, 20 * 20 * 6), slice(20 * 20 * 6, None)]
+    for found, plain in zip(tree_leaves(rounded), tree_leaves(expected), strict=True):
+        assert all(1e-3 < error(found[:, level], plain[:, level]) < 0.2 for level in levels)
+    graphs._prepared.apply(disable_fake_quant)
+    for found, plain in zip(tree_leaves(graphs(images, training=True)), tree_leaves(expected), strict=True):
+        torch.testing.assert_close(found, plain, atol=1e-3, rtol=1e-3)
 
 
 def test_weights_are_rounded_by_the_range_that_they_have() -> None:

@@ -83,7 +83,8 @@ class Compare(pl.Callback):
 
 
 @pytest.mark.parametrize(
-    "make", [detection, segmentation, pytest.param(multitask, marks=pytest.mark.slow), classification]
+    "make",
+    [pytest.param(make, marks=pytest.mark.slow) for make in (segmentation, multitask)] + [detection, classification],
 )
 def test_every_kind_of_network_learns_to_be_rounded(
     make: Callable[[Path, Path], Made], shapes: Path, image_folder: Path, tmp_path: Path
