@@ -174,7 +174,7 @@ def test_a_folder_of_the_users_stays(order: Order, tmp_path: Path) -> None:
 )
 def test_what_a_format_cannot_do(order: Order, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        check_order(Folder(), Order(**{**vars(order), **changes}))
+        check_order(Folder(), replace(order, **changes))
 
 
 def test_int8_needs_images(order: Order) -> None:
