@@ -12,6 +12,7 @@ fun readDescription(assets: AssetManager, name: String): Description {
     val input = all.getJSONObject("input")
     val decoding = all.optJSONObject("decoding")
     return Description(
+        task = all.getString("task"),
         // In the order of the file, which Android's own JSONObject keeps.
         outputs = all.getJSONObject("output").keys().asSequence().toList(),
         input = Size(input.getJSONArray("size").getInt(0), input.getJSONArray("size").getInt(1)),
@@ -35,9 +36,17 @@ private fun strings(array: JSONArray): List<String> = List(array.length()) { arr
 
 /** Take the pixels of a bitmap, which must be upright and in software memory (not `Bitmap.Config.HARDWARE`). */
 fun toPicture(bitmap: Bitmap): Picture {
-    val pixels = IntArray(bitmap.width * bitmap.height)
-    bitmap.getPixels(pixels, 0, bitmap.width, 0, 0, bitmap.width, bitmap.height)
-    // Red is in the third byte of a number, green in the second, blue in the first.
-    val rgb = ByteArray(3 * pixels.size) { (pixels[it / 3] shr (16 - 8 * (it % 3))).toByte() }
-    return Picture(bitmap.height, bitmap.width, rgb)
+    val (height, width) = Pair(bitmap.height, bitmap.width)
+    val rgb = ByteArray(3 * height * width)
+    val pixels = IntArray(width) // of one row, as those of all would take as much memory as the bitmap
+    for (row in 0 until height) {
+        bitmap.getPixels(pixels, 0, width, 0, row, width, 1)
+        for (column in 0 until width) {
+            // Red is in the third byte of a number, green in the second, blue in the first.
+            for (colour in 0 until 3) {
+                rgb[3 * (row * width + column) + colour] = (pixels[column] shr (16 - 8 * colour)).toByte()
+            }
+        }
+    }
+    return Picture(height, width, rgb)
 }

@@ -78,17 +78,18 @@ private fun toPicture(box: Box, input: Size, picture: Size): Box {
 /**
  * Bring `classes`, a map of the input, back to the picture, each pixel from the nearest.
  *
- * @param map A label for each pixel of the input, row by row.
+ * @param map A label for each pixel of the input, row by row; those from 128 up are negative as Kotlin reads bytes.
  * @param input The size of the input.
  * @param picture The size of the picture.
  * @param resizing How the picture was brought to the input.
+ * @return A label for each pixel of the picture, row by row, none of them negative.
  */
-fun restoreMap(map: ByteArray, input: Size, picture: Size, resizing: Resizing): ByteArray {
+fun restoreMap(map: ByteArray, input: Size, picture: Size, resizing: Resizing): IntArray {
     val shown = placedSize(picture, input, resizing)
     val rows = nearest(shown.height, picture.height)
     val columns = nearest(shown.width, picture.width)
-    return ByteArray(picture.height * picture.width) {
-        map[rows[it / picture.width] * input.width + columns[it % picture.width]]
+    return IntArray(picture.height * picture.width) {
+        map[rows[it / picture.width] * input.width + columns[it % picture.width]].toInt() and 255
     }
 }
 
@@ -100,18 +101,6 @@ private fun nearest(old: Int, new: Int): IntArray {
         val index = min(position.toInt(), old - 1)
         position += step
         index
-    }
-}
-
-/** The class of each pixel of the input from `probabilities` or `logits`, whose classes come first: the largest. */
-fun likeliest(values: FloatArray, classes: Int): ByteArray {
-    val area = values.size / classes
-    return ByteArray(area) { pixel ->
-        var best = 0
-        for (label in 1 until classes) {
-            if (values[label * area + pixel] > values[best * area + pixel]) best = label
-        }
-        best.toByte()
     }
 }
 

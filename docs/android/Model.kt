@@ -3,6 +3,7 @@ package mbdet
 
 /** What an app must know of `FILE.json`. */
 class Description(
+    val task: String,
     val outputs: List<String>,
     val input: Size,
     val resizing: Resizing,
@@ -13,9 +14,12 @@ class Description(
     val classNames: List<String>,
     /** Names of the labels of pixels in a multitask file. */
     val segmentNames: List<String>?,
-)
+) {
+    /** Names of the labels of pixels. */
+    val pixelNames: List<String> get() = segmentNames ?: classNames
+}
 
-/** The outputs of a file by name: numbers, or for `classes` the labels. */
+/** The outputs of a file by name: numbers, or for `classes` the labels, a byte each. */
 class Outputs(val numbers: Map<String, FloatArray>, val labels: Map<String, ByteArray>)
 
 /** What computes a file. */
@@ -44,13 +48,14 @@ class Found(private val description: Description, private val size: Size, privat
         size,
     ).filter { it.score >= scoreThreshold }
 
-    /** The label of each pixel of the picture, row by row. */
-    fun labels(): ByteArray {
-        val classes = (description.segmentNames ?: description.classNames).size
-        val map = outputs.labels["classes"] ?: likeliest(outputs.numbers.getValue("probabilities"), classes)
-        return restoreMap(map, description.input, size, description.resizing)
-    }
+    /** The label of each pixel of the picture, row by row: an index into `pixelNames` of the description. */
+    fun labels(): IntArray =
+        restoreMap(outputs.labels.getValue("classes"), description.input, size, description.resizing)
 
     /** The likeliest classes of the whole picture, best first. */
-    fun classes(): List<Named> = top(outputs.numbers.getValue("probabilities"))
+    fun names(): List<Named> {
+        // The probabilities of a segmenter are those of pixels.
+        require(description.task == "classification") { "names() needs a classifier, not ${description.task}" }
+        return top(outputs.numbers.getValue("probabilities"))
+    }
 }

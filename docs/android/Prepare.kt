@@ -29,6 +29,7 @@ fun prepare(picture: Picture, input: Size, resizing: Resizing, crop: Double = 1.
 fun centralCrop(picture: Picture, fraction: Double): Picture {
     val top = margin(picture.height, fraction)
     val left = margin(picture.width, fraction)
+    if (top == 0 && left == 0) return picture
     val height = picture.height - 2 * top
     val width = picture.width - 2 * left
     val rgb = ByteArray(3 * height * width)

@@ -89,7 +89,7 @@ private func move(_ box: Box, from input: Size, to picture: Size) -> Box {
 ///   - input: The size of the input.
 ///   - picture: The size of the picture.
 ///   - resizing: How the picture was brought to the input.
-public func restoreMap(_ map: [Int], input: Size, picture: Size, resizing: Resizing) -> [Int] {
+public func restoreMap(_ map: [UInt8], input: Size, picture: Size, resizing: Resizing) -> [UInt8] {
     let shown = placedSize(picture, input: input, resizing: resizing)
     let columns = nearest(old: shown.width, new: picture.width)
     return nearest(old: shown.height, new: picture.height).flatMap { row in
@@ -104,16 +104,6 @@ private func nearest(old: Int, new: Int) -> [Int] {
     return (0..<new).map { _ in
         defer { position += step }
         return min(Int(position), old - 1)
-    }
-}
-
-/// The class of each pixel of the input from `probabilities` or `logits`, whose classes come first: the largest.
-public func likeliest(_ values: [Float], classes: Int) -> [Int] {
-    let area = values.count / classes
-    return (0..<area).map { pixel in
-        var best = 0
-        for label in 1..<classes where values[label * area + pixel] > values[best * area + pixel] { best = label }
-        return best
     }
 }
 

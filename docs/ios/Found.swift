@@ -8,6 +8,7 @@ public struct Description: Decodable {
         public let centralCrop: Double?
     }
 
+    public let task: String
     public let input: Input
     /// Of a file that finds objects.
     public let decoding: Decoding?
@@ -16,6 +17,8 @@ public struct Description: Decodable {
     /// Names of the labels of pixels in a multitask file.
     public let segmentNames: [String]?
 
+    /// Names of the labels of pixels.
+    public var pixelNames: [String] { segmentNames ?? classNames }
     public var size: Size { Size(height: input.size[0], width: input.size[1]) }
 }
 
@@ -27,7 +30,7 @@ public struct Found {
     /// The outputs by name, but for `classes`.
     let numbers: [String: [Float]]
     /// The output `classes`, if there is one.
-    let classes: [Int]?
+    let classes: [UInt8]?
 
     /// The objects, best first, with boxes in the pixels of the picture.
     public func objects(scoreThreshold: Float = 0.5) -> [Detection] {
@@ -37,13 +40,15 @@ public struct Found {
         ).filter { $0.score >= scoreThreshold }
     }
 
-    /// The label of each pixel of the picture, row by row.
-    public func labels() -> [Int] {
-        let count = (description.segmentNames ?? description.classNames).count
-        let map = classes ?? likeliest(numbers["probabilities"]!, classes: count)
-        return restoreMap(map, input: description.size, picture: size, resizing: description.input.resize)
+    /// The label of each pixel of the picture, row by row: an index into `pixelNames` of the description.
+    public func labels() -> [UInt8] {
+        restoreMap(classes!, input: description.size, picture: size, resizing: description.input.resize)
     }
 
     /// The likeliest classes of the whole picture, best first.
-    public func names() -> [Named] { top(numbers["probabilities"]!) }
+    public func names() -> [Named] {
+        // The probabilities of a segmenter are those of pixels.
+        precondition(description.task == "classification", "names() needs a classifier, not \(description.task)")
+        return top(numbers["probabilities"]!)
+    }
 }

@@ -33,12 +33,12 @@ public final class Model {
         let images = MLFeatureValue(pixelBuffer: try pixelBuffer(shown))
         let outputs = try model.prediction(from: MLDictionaryFeatureProvider(dictionary: ["images": images]))
         var numbers = [String: [Float]]()
-        var classes: [Int]?
+        var classes: [UInt8]?
         for name in outputs.featureNames {
             guard let array = outputs.featureValue(for: name)?.multiArrayValue else { continue }
             // Not the array's memory itself, whose rows may have gaps.
             if name == "classes" {
-                classes = MLShapedArray<Int32>(array).scalars.map(Int.init)
+                classes = MLShapedArray<Int32>(array).scalars.map { UInt8($0) }
             } else {
                 numbers[name] = MLShapedArray<Float>(array).scalars
             }

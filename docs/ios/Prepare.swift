@@ -37,6 +37,7 @@ public func prepare(_ picture: Picture, input: Size, resizing: Resizing, crop: D
 public func centralCrop(_ picture: Picture, fraction: Double) -> Picture {
     let (height, width) = (picture.size.height, picture.size.width)
     let (top, left) = (margin(height, fraction), margin(width, fraction))
+    if top == 0 && left == 0 { return picture }
     var rgb = [UInt8]()
     for row in top..<(height - top) {
         let start = 3 * (row * width + left)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import mbdet
 from mbdet.errors import InputError
-from mbdet.export.base import Export, Form, Pair, Parity, Precision
+from mbdet.export.base import Export, Form, Pair, Parity, Precision, difference
 from mbdet.runtime.files import naming
 from mbdet.runtime.model_file import ModelFile, description_beside
 
@@ -178,7 +178,8 @@ def write_verified(
 
     Raises:
         InputError: If the file's results differ from the network's, or there is nothing to compare, see
-            `Export.compare`; if it cannot be written.
+            `Export.compare`; if they are not of the shapes and types that its description says; if it cannot be
+            written.
     """
     check_order(target, order)
     export.eval()
@@ -193,7 +194,10 @@ def write_verified(
             description["bytes"] = size_of(temporary.parent)
             beside.write_text(json.dumps(description, indent=2) + "\n")
         file = target.open(temporary)
-        parity = None if file is None else export.compare(pairs(export, file, images), order.precision)
+        parity = None
+        if file is not None:
+            check_types(file, description["output_types"], images)
+            parity = export.compare(pairs(export, file, images), order.precision)
         del file  # some engines hold on to it
         description["parity"] = None
         if parity is not None:
@@ -202,6 +206,28 @@ def write_verified(
             beside.write_text(json.dumps(description, indent=2) + "\n")
             _move(temporary.parent, path)
     return parity
+
+
+def check_types(file: ModelFile, stated: Mapping[str, Any], images: NDArray[np.uint8]) -> None:
+    """Refuse a file whose own outputs are not of the shapes and types that its description says.
+
+    Args:
+        file: The file.
+        stated: See `Order.output_types`; where files know no batches, without the axis of the image.
+        images: (B, 3, H, W) RGB.
+
+    Raises:
+        InputError: At the first output that differs.
+    """
+    given = images[: file.batch or _BATCH]
+    batch = [] if file.input["layout"] == "CHW" else [file.batch]
+    found = file.compute(given)
+    assert [*found] == [*stated]  # in the same order
+    for name, values in found.items():
+        assert len(values) == len(given)
+        own = {"shape": [*batch, *values.shape[1:]], "dtype": str(values.dtype)}
+        if own != stated[name]:
+            raise difference(name, f"its shape and type are {own}, its description says {stated[name]}")
 
 
 def limit(target: Format, order: Order) -> str | None:

@@ -19,11 +19,12 @@ _RESIZED = {
     "pad": "where it is larger than H x W (height x width) made smaller with its aspect until it fits, at the top left",
 }
 _DECODING = {
-    "score_threshold": "a pair of an anchor box and a class that does not score more is left out",
-    "max_candidates": "so many pairs at most go on, the best",
-    "iou_threshold": "a box goes if its IoU with a better one of its class that stays is larger",
-    "max_per_class": "so many boxes of a class stay at most, the best",
-    "max_detections": "so many boxes stay at most, the best",
+    "score_threshold": "drop (anchor, class) pairs that score at or below this",
+    "max_candidates": "keep at most this many pairs, highest scores first, ties in the order of the output; then drop"
+    " boxes without width or height",
+    "iou_threshold": "drop a box whose IoU with a kept, higher-scoring box of its class exceeds this",
+    "max_per_class": "keep at most this many boxes of a class, highest scores first",
+    "max_detections": "keep at most this many boxes in all, highest scores first",
 }
 
 
@@ -41,8 +42,8 @@ def contract(path: Path, description: Mapping[str, Any]) -> str:
         InputError: If the description is damaged, or older than the entry `output_types`.
     """
     check_description(path, description)
-    outputs, types = description.get("output", {}), description.get("output_types", {})
-    if any(name not in types for name in outputs):
+    types = description.get("output_types")
+    if not isinstance(types, Mapping) or not description["output"].keys() <= types.keys():
         raise InputError(f"{path}: output_types, the shapes, are missing in its description; export it again")
     try:
         return "\n\n".join(_parts(path.name, description)) + "\n"
@@ -54,17 +55,13 @@ def contract(path: Path, description: Mapping[str, Any]) -> str:
 
 def _parts(name: str, description: Mapping[str, Any]) -> list[str]:
     """Return the tables and lists."""
-    outputs, types = description["output"], description["output_types"]
     parts = [
         _table(("file", name), _file(description)),
         _table(("input", description["input"].get("name", "images")), _input(description["input"])),
-        _table(
-            ("output", "shape", "type", "meaning"),
-            [(f"`{key}`", _shape(types[key]["shape"]), types[key]["dtype"], outputs[key]) for key in outputs],
-        ),
+        _outputs(description),
     ]
     if "decoding" in description:
-        where = "still to be done" if "class_scores" in outputs else "done inside"
+        where = "still to be done" if "class_scores" in description["output"] else "done inside"
         decoding = description["decoding"]
         rows = [(f"`{key}`", f"{decoding[key]:g}", meaning) for key, meaning in _DECODING.items()]
         parts.append(_table(("decoding", "value", f"in this order, {where}"), rows))
@@ -97,8 +94,20 @@ def _input(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "crop", f"first the central part of a picture, {crop:g} of its height and of its width"
     yield "size", filled(_RESIZED[image["resize"]])
     if "padding_color" in image:
-        yield "padding", f"what the picture leaves free is filled with RGB {tuple(image['padding_color'])}"
+        colour = tuple(image["padding_color"])
+        yield "padding", f"the rest has RGB {colour}; of a map of pixels, only the top-left part belongs to the picture"
     yield "interpolation", f"{image['interpolation']}, as Pillow's `BILINEAR`"
+
+
+def _outputs(description: Mapping[str, Any]) -> str:
+    """Return the table of what comes out, with the file's own names where they are others."""
+    blobs = description.get("blobs", {})
+    rows = []
+    for name, meaning in description["output"].items():
+        of = description["output_types"][name]
+        blob = [f"`{blobs[name]}`"] if blobs else []
+        rows.append([f"`{name}`", *blob, _shape(of["shape"]), of["dtype"], meaning])
+    return _table(["output, in this order", *(["blob"] if blobs else []), "shape", "type", "meaning"], rows)
 
 
 def _shape(sides: Sequence[int | None]) -> str:

@@ -46,5 +46,4 @@ class CoreMLFile(ModelFile):
     def compute(self, images: NDArray[np.uint8]) -> Values:
         """See `ModelFile.compute`."""
         found = self._model.predict({"images": Image.fromarray(np.ascontiguousarray(images[0].transpose(1, 2, 0)))})
-        names = self.description["output"]
-        return {name: found[name].astype(np.uint8) if name == "classes" else found[name] for name in names}
+        return {name: found[name] for name in self.description["output"]}

@@ -17,7 +17,8 @@ def finish(found: Mapping[str, NDArray[Any]], decoding: Mapping[str, Any] | None
     Returns:
         The same, but `anchor_boxes` (B, A, 4) and `class_scores` (B, A, K) have become `boxes` (B, D, 4), `scores`
         (B, D), `labels` (B, D) and `counts` (B,), best first and padded; and where there are `logits` or
-        `probabilities` (B, K, H, W) without `classes`, these are there too, (B, H, W); `logits` are not.
+        `probabilities` (B, K, H, W) without `classes`, these are there too; `logits` are not. All `classes` are
+        (B, H, W) uint8.
     """
     finished = dict(found)
     if "class_scores" in finished:
@@ -25,7 +26,9 @@ def finish(found: Mapping[str, NDArray[Any]], decoding: Mapping[str, Any] | None
         finished |= suppress(finished.pop("anchor_boxes"), finished.pop("class_scores"), decoding)
     maps = finished.pop("logits", finished.get("probabilities"))
     if maps is not None and maps.ndim == 4 and "classes" not in finished:
-        finished["classes"] = maps.argmax(1).astype(np.uint8)
+        finished["classes"] = maps.argmax(1)
+    if "classes" in finished:
+        finished["classes"] = finished["classes"].astype(np.uint8, copy=False)  # Core ML's are int32
     return finished
 
 

@@ -25,20 +25,24 @@ fun main() {
                 val (anchors, classes) = Pair(int(), int())
                 val decoding = Decoding(float(), float(), int(), int(), int())
                 val outputs = mapOf("anchor_boxes" to floats(4 * anchors), "class_scores" to floats(anchors * classes))
-                found(input, picture, classes, outputs, decoding = decoding).objects(0f).joinTo(results, " ") {
+                val description = describe("detection", input, classes, decoding = decoding)
+                Found(description, picture, Outputs(outputs, emptyMap())).objects(0f).joinTo(results, " ") {
                     "${it.label} ${it.score} ${it.box.x1} ${it.box.y1} ${it.box.x2} ${it.box.y2}"
                 }
             }
             "map" -> {
+                val task = words.next()
                 val (input, picture) = Pair(size(), size())
                 val (resizing, classes) = Pair(resizing(), int())
-                val outputs = mapOf("probabilities" to floats(classes * input.height * input.width))
-                write(found(input, picture, classes, outputs, resizing).labels())
+                val outputs = Outputs(emptyMap(), mapOf("classes" to bytes(input.height * input.width)))
+                val description = describe(task, input, classes, resizing)
+                Found(description, picture, outputs).labels().joinTo(results, " ") { description.pixelNames[it] }
             }
             "top" -> {
-                val count = int()
-                val outputs = mapOf("probabilities" to floats(count))
-                found(Size(1, 1), Size(1, 1), count, outputs).classes().joinTo(results, " ") { "${it.label} ${it.score}" }
+                val (one, task, count) = Triple(Size(1, 1), words.next(), int())
+                val outputs = Outputs(mapOf("probabilities" to floats(count)), emptyMap())
+                val found = Found(describe(task, one, count), one, outputs)
+                found.names().joinTo(results, " ") { "${it.label} ${it.score}" }
             }
         }
         results.append('\n')
@@ -46,16 +50,15 @@ fun main() {
     print(results)
 }
 
-/** What a file of so many classes found, given its outputs. */
-fun found(
+/** Describe a file of so many classes, which are called by their labels; those of a multitask file are of pixels. */
+fun describe(
+    task: String,
     input: Size,
-    picture: Size,
     classes: Int,
-    outputs: Map<String, FloatArray>,
     resizing: Resizing = Resizing.STRETCH,
     decoding: Decoding? = null,
-): Found {
+): Description {
     val names = List(classes) { "$it" }
-    val description = Description(outputs.keys.toList(), input, resizing, 1.0, decoding, names, null)
-    return Found(description, picture, Outputs(outputs, emptyMap()))
+    val (classNames, segmentNames) = if (task == "multitask") Pair(listOf("object"), names) else Pair(names, null)
+    return Description(task, emptyList(), input, resizing, 1.0, decoding, classNames, segmentNames)
 }

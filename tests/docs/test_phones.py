@@ -154,18 +154,26 @@ def test_objects_are_the_same(run: Run) -> None:
 def test_maps_are_the_same(run: Run) -> None:
     rng = np.random.default_rng(0)
     cases, expected = [], []
+    # More classes than a signed byte has labels; those of a multitask file have names of their own.
+    kinds = [("multitask", "stretch"), *(("segmentation", resizing) for resizing in RESIZINGS)]
     for size, input_size in SIZES:
-        for resizing in RESIZINGS:
-            logits = rng.integers(0, 5, (3, *input_size)).astype(np.float32)  # many equal ones
-            cases.append(line("map", input_size, size, resizing, 3, logits))
-            classes = finish({"logits": logits[None]}, None)["classes"][0]
+        for task, resizing in kinds:
+            classes = rng.integers(0, 200, input_size).astype(np.uint8)
+            cases.append(line("map", task, input_size, size, resizing, 200, classes))
             expected.append(restore_map(classes, size, input_size, resizing))
+    assert max(classes.max() for classes in expected) > 127
     for text, classes in zip(run("".join(cases)), expected, strict=True):
         np.testing.assert_array_equal(numbers(text), classes.ravel())
 
 
 def test_the_likeliest_classes_are_the_same(run: Run) -> None:
     many, few = np.array([0.1, 0.2, 0.05, 0.2, 0.1, 0.05, 0.3], np.float32), np.array([0.25, 0.75], np.float32)
-    found = run(line("top", len(many), many) + line("top", len(few), few))
+    found = run("".join(line("top", "classification", len(values), values) for values in (many, few)))
     np.testing.assert_allclose(numbers(found[0]).reshape(-1, 2)[:, 0], [6, 1, 3, 0, 4])
     np.testing.assert_allclose(numbers(found[1]).reshape(-1, 2), [[1, 0.75], [0, 0.25]])
+
+
+def test_a_segmenter_s_probabilities_are_not_ranked(run: Run) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        run(line("top", "segmentation", 2, 0.25, 0.75))
+    assert "names() needs a classifier, not segmentation" in failed.value.stderr

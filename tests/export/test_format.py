@@ -78,6 +78,35 @@ def test_all_that_belongs_to_a_file_takes_its_place_at_once(order: Order, tmp_pa
     assert len(list(path.parent.iterdir())) == 3
 
 
+class Misdescribed(Folder):
+    """A format whose files give other boxes than their description says."""
+
+    def __init__(self, stated: dict[str, Any]) -> None:
+        super().__init__()
+        self.stated = stated
+
+    def write(self, order: Order, path: Path) -> dict[str, Any]:
+        types = order.output_types
+        return super().write(order, path) | {
+            "output_types": types | {"anchor_boxes": types["anchor_boxes"] | self.stated}
+        }
+
+
+@pytest.mark.parametrize("stated", [{"shape": [1, 3, 4]}, {"shape": [None, 3, 4]}, {"dtype": "float16"}])
+def test_outputs_of_another_shape_or_type_than_is_said(order: Order, stated: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"output 'anchor_boxes': its shape and type are .*'float32'\}, its description says \{'shape"
+    ):
+        write_verified(Misdescribed(stated), order, order.export, tmp_path / "m.folder", scenes(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_of_any_number_of_images(order: Order) -> None:
+    one, many = order.output_types, replace(order, dynamic_batch=True).output_types
+    assert [of["shape"][0] for of in one.values()] == [1, 1]
+    assert [of["shape"] for of in many.values()] == [[None, *of["shape"][1:]] for of in one.values()]
+
+
 def test_a_place_that_cannot_be_written(order: Order, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"m\.folder: cannot be written"):

@@ -70,7 +70,9 @@ def test_layouts(changes: dict[str, Any], shape: str) -> None:
 def test_pictures_that_keep_their_aspect(resizing: str, words: str) -> None:
     found = rows(describe(input={"resize": resizing, "padding_color": [124, 116, 104]}))
     assert words in found["size"][0]
-    assert found["padding"] == ["what the picture leaves free is filled with RGB (124, 116, 104)"]
+    assert found["padding"] == [
+        "the rest has RGB (124, 116, 104); of a map of pixels, only the top-left part belongs to the picture"
+    ]
 
 
 def test_a_classifier_s_crop() -> None:
@@ -107,11 +109,29 @@ def test_decoding(outputs: tuple[str, ...], where: str) -> None:
     ]
 
 
+def test_the_names_of_ncnn() -> None:
+    blobs = {"anchor_boxes": "out0", "class_scores": "out1"}
+    described = describe(
+        task="detection",
+        decoding=DECODING,
+        input={"name": "in0", "layout": "CHW", "dtype": "float32"},
+        output=dict.fromkeys(blobs, "a thing"),
+        output_types={name: {"shape": [5, 4], "dtype": "float32"} for name in blobs},
+        blobs=blobs,
+    )
+    found = rows(described)
+    assert found["input"] == ["in0"]
+    assert found["output, in this order"] == ["blob", "shape", "type", "meaning"]
+    assert found["`class_scores`"] == ["`out1`", "(5, 4)", "float32", "a thing"]
+    assert found["output, in this order"][1:] == rows({**described, "blobs": {}})["output, in this order"]
+
+
 def test_descriptions_that_do_not_say_all() -> None:
-    with pytest.raises(
-        InputError, match=r"m\.any: output_types, the shapes, are missing in its description; export it"
-    ):
-        contract(Path("m.any"), describe(output_types={}))
+    for types in ({}, None, 3):
+        with pytest.raises(
+            InputError, match=r"m\.any: output_types, the shapes, are missing in its description; export"
+        ):
+            contract(Path("m.any"), describe(output_types=types))
     with pytest.raises(InputError, match="resize of input in its description is missing or damaged"):
         contract(Path("m.any"), describe(input={"resize": None}))
     with pytest.raises(
