@@ -221,7 +221,8 @@ def compare(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         f"all: score over {ours.score_threshold:g}, NMS at IoU {ours.iou_threshold:g}\n"
         f"ours: {ours.max_candidates} candidates of an image, {ours.max_detections} boxes\n"
         "torchvision as it comes: 300 candidates of each class, 300 boxes\n"
-        f"torchvision with the same caps: {reference.topk_candidates} candidates of each class, {reference.detections_per_img} boxes\n"
+        f"torchvision with the same caps: {reference.topk_candidates} candidates of each class,"
+        f" {reference.detections_per_img} boxes\n"
         f"{options.threads} thread(s), {options.rounds} rounds in turns, {len(pictures)} pictures"
     )
     sides = {"as it comes": as_it_comes(reference), "same caps": reference}
