@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mbdet.errors import InputError
 from mbdet.runtime.model_file import ModelFile, Values, cannot_load, read_description
+from mbdet.runtime.quiet import quiet
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -30,11 +31,13 @@ class LiteRTFile(ModelFile):
         if device not in (None, "cpu"):
             raise InputError(f"device {device!r}: a TFLite file runs on cpu here")
         super().__init__(path, read_description(path))
-        try:
-            self._interpreter = Interpreter(str(path), num_threads=threads)
-            self._runner = self._interpreter.get_signature_runner()
-        except (ValueError, RuntimeError) as error:  # what damage raises
-            raise cannot_load(path, "LiteRT", error) from error
+        with quiet():  # it announces its engine
+            try:
+                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
+                self._runner = self._interpreter.get_signature_runner()
+            except (ValueError, RuntimeError) as error:  # what damage raises
+                raise cannot_load(path, "LiteRT", error) from error
 
     def compute(self, images: NDArray[np.uint8]) -> Values:
         """See `ModelFile.compute`."""
