@@ -113,6 +113,7 @@ def main(argv: Sequence[str]) -> None:
         "calibration": None if options.calibration is None else options.calibration.name,
         "calibration_images": options.calibration_images,
         "keep_float": options.keep_float,
+        "images": None if options.images is None else options.images.name,
         "monitor": monitor,
         "rounds": options.rounds,
         "machine": {"processor": _processor(), "system": platform.platform(), "torch": torch.__version__},
@@ -148,7 +149,8 @@ def write_files(
     calibration = None
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, checkpoint.prepare)
-    images = comparison_images(options.images, calibration, cli.datamodule, checkpoint.prepare)
+    images, source = comparison_images(options.images, calibration, cli.datamodule, checkpoint)
+    console.print(f"verified on {len(images)} {source}")
     names = checkpoint.class_names
     files: dict[tuple[str, Precision], Path] = {}
     for name, precision in itertools.product(options.formats, options.precisions):
@@ -160,7 +162,7 @@ def write_files(
             form = Form(target.nms, target.argmax)
             keep_float = options.keep_float if precision == "int8" else ()
             order = Order(export, form, names, precision, False, calibration, keep_float, metrics)
-            origin = origin_of(order, cli.config["model"].as_dict())
+            origin = origin_of(order, cli.config["model"].as_dict(), images)
             reason = why_not_reusable(path, origin) if options.reuse and path.exists() else ""
             if reason:
                 console.print(f"{path.name}: is written anew, as {reason}")

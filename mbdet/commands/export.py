@@ -1,6 +1,7 @@
 """Write a trained model as files for the device."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,7 @@ from mbdet.export.format import Format, Order, limit, write_verified
 from mbdet.export.formats import NAMES, find_format
 from mbdet.runtime.image import image_files, read_image
 from mbdet.runtime.model_file import description_beside, read_description
+from mbdet.runtime.predictor import Predictor
 
 _COMPARED = 8  # images at most
 Data = ImageDataModule[Any, Any] | TwoSetsDataModule
@@ -92,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     calibration = None
     if options.calibration is not None:
         calibration = spread_pictures(options.calibration, options.calibration_images, predictor.prepare)
-    images = comparison_images(options.images, calibration, cli.datamodule, predictor.prepare)
+    images, source = comparison_images(options.images, calibration, cli.datamodule, predictor)
 
     def order_for(target: Format) -> Order:
         return Order(
@@ -117,9 +119,10 @@ def main(argv: Sequence[str]) -> None:
                 print(f"{name}: left out: {reason}")
                 continue
             path = output_path(options.output, options.weights, target, options.precision, options.format == "all")
-            runs = write(target, order, export, path, images, options.weights)
+            runs = write(target, order, export, path, images, options.weights, source)
             if runs and options.precision != "fp32":
-                print(f"for its {cli.task.monitor}: mbdet evaluate {options.config} --weights {path}")
+                evaluate = ["mbdet", "evaluate", str(options.config), "--weights", str(path), *overrides]
+                print(f"for its {cli.task.monitor}: {shlex.join(evaluate)}")
         except InputError as error:
             if options.format != "all":
                 raise
@@ -132,13 +135,19 @@ def main(argv: Sequence[str]) -> None:
 
 
 def write(
-    target: Format, order: Order, export: Export[Any], path: Path, images: NDArray[np.uint8], weights: str
+    target: Format,
+    order: Order,
+    export: Export[Any],
+    path: Path,
+    images: NDArray[np.uint8],
+    weights: str,
+    source: str,
 ) -> bool:
-    """Write one verified file, say what was found, and return whether it can be run here."""
+    """Write one verified file, say what was found in which images, and return whether it can be run here."""
     parity = write_verified(target, order, export, path, images)
     found = "could not be run here, so its numbers are unverified"
     if parity is not None:
-        found = f"agrees with {weights} on {parity} in {len(images)} images"
+        found = f"agrees with {weights} on {parity} in {len(images)} {source}"
     print(f"{path}: {file_bytes(path) / 1e6:.1f} MB; {found}")
     return parity is not None
 
@@ -194,27 +203,33 @@ def spread_pictures(folder: Path, count: int, prepare: Prepare) -> NDArray[np.ui
 
 
 def comparison_images(
-    folder: Path | None, calibration: NDArray[np.uint8] | None, data: Data, prepare: Prepare
-) -> NDArray[np.uint8]:
+    folder: Path | None, calibration: NDArray[np.uint8] | None, data: Data, predictor: Predictor[Any]
+) -> tuple[NDArray[np.uint8], str]:
     """Return (B, 3, H, W) pictures of a folder, or some of those to calibrate with, or of the data, or drawn scenes.
 
     Args:
         folder: The first of its pictures are taken.
         calibration: Those to calibrate with.
-        data: Whose validation pictures are taken if they are there.
-        prepare: Brings one to the network's size.
+        data: Whose validation pictures are taken if they are there, and of the network's size.
+        predictor: Brings pictures to the network's size.
+
+    Returns:
+        The pictures, and what they are.
     """
     if folder is not None:
-        pictures = [prepare(read_image(path)) for path in image_files(folder)[:_COMPARED]]
-        return np.stack(pictures).transpose(0, 3, 1, 2)
+        pictures = [predictor.prepare(read_image(path)) for path in image_files(folder)[:_COMPARED]]
+        return np.stack(pictures).transpose(0, 3, 1, 2), f"pictures of {folder}"
     if calibration is not None:
-        return calibration[:: max(1, len(calibration) // _COMPARED)][:_COMPARED]
-    try:
-        data.setup("validate")
-        return validation_images(data)
-    except InputError:  # it need not be on the machine that exports
-        pictures = [prepare(draw_scene(0, 1, index, *data.input_size).image) for index in range(_COMPARED)]
-        return np.stack(pictures).transpose(0, 3, 1, 2)
+        return calibration[:: max(1, len(calibration) // _COMPARED)][:_COMPARED], "calibration pictures"
+    size = tuple(predictor.input_size)
+    if tuple(data.input_size) == size:
+        try:
+            data.setup("validate")
+            return validation_images(data), "validation pictures"
+        except (InputError, OSError):  # they need not be on the machine that exports
+            pass
+    pictures = [predictor.prepare(draw_scene(0, 1, index, *size).image) for index in range(_COMPARED)]
+    return np.stack(pictures).transpose(0, 3, 1, 2), "drawn scenes; for others give --images FOLDER"
 
 
 def validation_images(data: Data) -> NDArray[np.uint8]:

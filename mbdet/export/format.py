@@ -284,7 +284,7 @@ def _move(source: Path, path: Path) -> None:
 
 @torch.no_grad()
 def pairs(export: Export[Any], file: ModelFile, images: NDArray[np.uint8]) -> Iterator[Pair]:
-    """Yield what network and file give for each image in small batches, and for the first alone.
+    """Yield what network and file give for each image, in small batches; where the file takes those, also one alone.
 
     Args:
         export: The network and what follows it, in evaluation mode.
@@ -293,7 +293,8 @@ def pairs(export: Export[Any], file: ModelFile, images: NDArray[np.uint8]) -> It
     """
     device = next(export.parameters()).device
     starts = range(0, len(images), _BATCH)
-    for start, batch in [*((start, images[start : start + _BATCH]) for start in starts), (0, images[:1])]:
+    alone = [(0, images[:1])] if file.batch is None else []
+    for start, batch in [*((start, images[start : start + _BATCH]) for start in starts), *alone]:
         found = export(torch.from_numpy(batch).to(device), _EVERYTHING)
         expected = {name: values.cpu().numpy() for name, values in found.items()}
         actual = file.run(batch)

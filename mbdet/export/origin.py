@@ -5,7 +5,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import mbdet
 from mbdet.errors import InputError
@@ -16,12 +18,13 @@ from mbdet.runtime.model_file import description_beside, read_description
 _KEY = "made_from"
 
 
-def origin_of(order: Order, model: Mapping[str, object]) -> dict[str, object]:
+def origin_of(order: Order, model: Mapping[str, object], images: NDArray[np.uint8]) -> dict[str, object]:
     """Sum up what decides the content of a file.
 
     Args:
         order: What is to be written.
         model: What the config says of the model, with all defaults and overrides: the weights do not tell strides.
+        images: What the file is compared on, which its description tells of.
 
     Returns:
         Checksums and plain values, ready for JSON, under names for messages.
@@ -39,6 +42,7 @@ def origin_of(order: Order, model: Mapping[str, object]) -> dict[str, object]:
         "precision": order.precision,
         "calibration pictures": None if calibration is None else hashlib.sha256(calibration.tobytes()).hexdigest(),
         "layers left in float": sorted(order.float_layers),
+        "comparison pictures": hashlib.sha256(images.tobytes()).hexdigest(),
     }
 
 
@@ -72,8 +76,9 @@ def why_not_reusable(path: Path, origin: Mapping[str, object]) -> str | None:
     except InputError as error:
         return str(error)
     noted = description.get(_KEY)
-    compared = description.get("parity", {})
-    if not isinstance(noted, dict) or "bytes" not in description or not (compared is None or "share" in compared):
+    if not isinstance(noted, dict) or not {"parity", "bytes"} <= description.keys():
         return "its description does not say what it was made from"
+    if description["parity"] is not None and "share" not in description["parity"]:
+        return "its description is of an older mbdet"
     other = [name for name, value in origin.items() if noted.get(name) != value]
     return f"it was made with other {', '.join(other)}" if other else None

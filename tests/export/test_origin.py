@@ -17,6 +17,7 @@ from mbdet.ops import Postprocess
 from mbdet.runtime.model_file import description_beside
 
 MODEL = {"init_args": {"postprocess": {"max_candidates": 1000}}}
+IMAGES = np.zeros((1, 3, 64, 96), np.uint8)
 OTHER_MODEL = {"init_args": {"postprocess": {"max_candidates": 2000}}}
 
 
@@ -44,9 +45,11 @@ def change_a_weight(order: Order) -> Order:
 
 
 def test_a_file_is_reusable_only_once_its_origin_is_noted(file: Path, order: Order) -> None:
-    assert why_not_reusable(file, origin_of(order, MODEL)) == "its description does not say what it was made from"
-    note_origin(file, origin_of(order, MODEL))
-    assert why_not_reusable(file, origin_of(order, MODEL)) is None
+    assert (
+        why_not_reusable(file, origin_of(order, MODEL, IMAGES)) == "its description does not say what it was made from"
+    )
+    note_origin(file, origin_of(order, MODEL, IMAGES))
+    assert why_not_reusable(file, origin_of(order, MODEL, IMAGES)) is None
     assert json.loads(description_beside(file).read_text())["class_names"] == ["cat", "dog"]
 
 
@@ -65,18 +68,23 @@ def test_a_file_is_reusable_only_once_its_origin_is_noted(file: Path, order: Ord
 def test_what_a_file_is_made_from(
     file: Path, order: Order, change: Callable[[Order], Order], model: dict[str, object], names: str
 ) -> None:
-    note_origin(file, origin_of(order, MODEL))
-    assert why_not_reusable(file, origin_of(change(order), model)) == f"it was made with other {names}"
+    note_origin(file, origin_of(order, MODEL, IMAGES))
+    assert why_not_reusable(file, origin_of(change(order), model, IMAGES)) == f"it was made with other {names}"
+
+
+def test_what_a_file_is_compared_on(file: Path, order: Order) -> None:
+    note_origin(file, origin_of(order, MODEL, IMAGES))
+    assert why_not_reusable(file, origin_of(order, MODEL, IMAGES + 1)) == "it was made with other comparison pictures"
 
 
 def test_pictures_matter_to_int8_alone(order: Order) -> None:
     full = replace(order, precision="fp32")
-    assert origin_of(full, MODEL) == origin_of(replace(full, calibration=None), MODEL)
+    assert origin_of(full, MODEL, IMAGES) == origin_of(replace(full, calibration=None), MODEL, IMAGES)
 
 
 @pytest.mark.parametrize("missing", ["parity", "bytes", None])
 def test_a_damaged_description(file: Path, order: Order, missing: str | None) -> None:
-    origin = origin_of(order, MODEL)
+    origin = origin_of(order, MODEL, IMAGES)
     note_origin(file, origin)
     beside = description_beside(file)
     description = json.loads(beside.read_text())

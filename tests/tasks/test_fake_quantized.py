@@ -17,7 +17,7 @@ from mbdet.tasks.fake_quantized import MIN_SCALE, FakeQuantized
 from mbdet.testing import settle
 
 pytest.importorskip("executorch")
-from torchao.quantization.pt2e import disable_fake_quant
+from torchao.quantization.pt2e import FakeQuantize, disable_fake_quant
 
 BATCH_NORM = ConvConfig(padding="same", bn_eps=0.5, bn_momentum=0.03)  # an eps that shows
 
@@ -95,6 +95,14 @@ def test_levels_that_share_weights_are_all_rounded() -> None:
     images = torch.randint(256, (6, 3, 40, 40), dtype=torch.uint8)
     expected = deepcopy(network).eval()(images)
     graphs = FakeQuantized(network)
+    heads = [
+        node
+        for node in graphs._prepared.graph.nodes
+        if "conv2d" in str(node.target) and "_head" in str([*node.meta.get("nn_module_stack", {}).values()][-1:])
+    ]
+    assert len(heads) == 2 * 2 * 2  # levels, heads, and depthwise and pointwise
+    for node in heads:  # by itself the quantiser would take the first level alone
+        assert all(isinstance(graphs._prepared.get_submodule(of.target), FakeQuantize) for of in node.args[:2])
     for _ in range(2):
         graphs(images, training=True)
     graphs.observing = False
