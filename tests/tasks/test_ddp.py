@@ -43,6 +43,7 @@ def test_two_processes_segment_like_one(shapes: Path, tmp_path: Path) -> None:
     assert sum(figures["pixels"] for figures in one["per_class"].values()) > 5 * 100 * 100
 
 
+@pytest.mark.slow
 def test_two_processes_train_both_heads(shapes: Path, tmp_path: Path) -> None:
     one, two = (figures_of("ddp_multitask_script.py", shapes, devices, tmp_path) for devices in (1, 2))
     assert (one["steps"], two["steps"]) == (4, 2)  # 8 images with boxes, 2 per process and step
