@@ -78,7 +78,5 @@ def why_not_reusable(path: Path, origin: Mapping[str, object]) -> str | None:
     noted = description.get(_KEY)
     if not isinstance(noted, dict) or not {"parity", "bytes"} <= description.keys():
         return "its description does not say what it was made from"
-    if description["parity"] is not None and "share" not in description["parity"]:
-        return "its description is of an older mbdet"
     other = [name for name, value in origin.items() if noted.get(name) != value]
     return f"it was made with other {', '.join(other)}" if other else None

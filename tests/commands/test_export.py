@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mbdet.cli import main
 from mbdet.commands import export
-from mbdet.commands.export import output_path
+from mbdet.commands.export import comparison_images, output_path
+from mbdet.data import CocoDataModule
 from mbdet.errors import InputError
 from mbdet.export.format import Format
 from mbdet.export.formats import find_format
+from mbdet.runtime.image import resize
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "ssdlite_v2_shapes.yaml")
 WIDTH = "--model.network.backbone.width_mult=0.35"
@@ -86,3 +89,28 @@ def test_all_leaves_out_what_a_format_cannot_do(
     assert ("litert: the LiteRT export needs litert_torch\n" in said.out) == ("litert" in names)
     assert message in said.err
     assert {file.name for file in tmp_path.iterdir()} == ({"m.onnx", "m.onnx.json"} if "onnx" in names else set())
+
+
+class Sized:
+    """All of a predictor that brings pictures to the network."""
+
+    input_size = (64, 96)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        return resize(image, self.input_size)
+
+
+@pytest.mark.parametrize(
+    ("there", "size", "source"),
+    [
+        (True, (64, 96), "validation pictures"),
+        (True, (64, 64), "drawn scenes"),  # a network of another size than its data
+        (False, (64, 96), "drawn scenes"),
+    ],
+)
+def test_what_is_compared_on(there: bool, size: tuple[int, int], source: str, shapes: Path, tmp_path: Path) -> None:
+    root = shapes if there else tmp_path / "nothing"
+    data = CocoDataModule(str(root), size, train_split="train", val_split="val")
+    images, found = comparison_images(None, None, data, Sized())  # type: ignore[arg-type]  # no whole predictor
+    assert found.startswith(source)
+    assert images.shape == (5 if source == "validation pictures" else 8, 3, 64, 96)
