@@ -74,7 +74,7 @@ def test_the_published_detector_in_fewer_bits(real_data: Path, tmp_path: Path) -
     predictor = cli.predictor(real_data / "weights" / "ssdlite_mobilenet_v2_coco.npz", "cpu")
     export = cli.task.export()
     calibration = spread_pictures(real_data / "coco" / "train2017", 24, predictor.prepare)
-    images = spread_pictures(real_data / "coco" / "val2017", 4, predictor.prepare)
+    images = spread_pictures(real_data / "coco" / "val2017", 8, predictor.prepare)
     sizes = {}
     for precision, share, iou in (("fp16", 1.0, 0.98), ("int8", 0.9, 0.85)):
         order = Order(
