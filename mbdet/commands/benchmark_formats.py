@@ -162,7 +162,7 @@ def write_files(
             form = Form(target.nms, target.argmax)
             keep_float = options.keep_float if precision == "int8" else ()
             order = Order(export, form, names, precision, False, calibration, keep_float, metrics)
-            origin = origin_of(order, cli.config["model"].as_dict(), images)
+            origin = origin_of(target, order, cli.config["model"].as_dict(), images)
             reason = why_not_reusable(path, origin) if options.reuse and path.exists() else ""
             if reason:
                 console.print(f"{path.name}: is written anew, as {reason}")

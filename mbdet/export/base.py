@@ -117,7 +117,7 @@ def compare_probabilities(pair: Pair, precision: Precision, tolerances: Mapping[
     if precision != "fp32":
         spread = float(differences.sum(axis=0).mean())
         if not spread <= tolerances[precision]:  # also what is not a number
-            raise difference(
+            raise DifferenceError(
                 "probabilities",
                 f"those of comparison image {pair.image} differ by {spread:.2f} on average, summed over the classes,"
                 f" more than {precision} explains",
@@ -127,15 +127,23 @@ def compare_probabilities(pair: Pair, precision: Precision, tolerances: Mapping[
     if wrong.any():
         index = tuple(np.argwhere(wrong)[0].tolist())
         place = ", ".join(f"{axis} {number}" for axis, number in zip(("class", "row", "column"), index, strict=False))
-        raise difference(
+        raise DifferenceError(
             "probabilities",
             f"{place} of comparison image {pair.image} is {actual[index]:.4f}, not {expected[index]:.4f}",
         )
     return float(differences.max())
 
 
-def difference(output: str, problem: str) -> InputError:
-    """Return the error that a file is not what the network is."""
-    return InputError(
-        f"the exported file differs from the checkpoint in output {output!r}: {problem}; the file was not kept"
-    )
+class DifferenceError(InputError):
+    """A file is not what the network is.
+
+    Args:
+        output: The first that differs, of the finished ones.
+        problem: How it differs.
+        origin: That of the file's own outputs which it is made from, where it is none of them.
+    """
+
+    def __init__(self, output: str, problem: str, origin: str | None = None) -> None:
+        where = f"output {output!r}" if origin is None else f"output {origin!r}, seen in the {output!r} made from it"
+        super().__init__(f"the exported file differs from the checkpoint in {where}: {problem}; the file was not kept")
+        self.output, self.problem = output, problem

@@ -42,6 +42,7 @@ class CoreMLFormat(Format):
 
     name = "Core ML"
     suffix = ".mlpackage"
+    libraries = ("coremltools",)
     precisions = ("fp32", "fp16", "int8")
     calibrated = False
 

@@ -47,6 +47,7 @@ class ExecuTorchFormat(Format):
 
     name = "ExecuTorch"
     suffix = ".pte"
+    libraries = ("executorch", "torchao")
     precisions = ("fp32", "fp16", "int8")
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:

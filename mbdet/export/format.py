@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 import mbdet
 from mbdet.errors import InputError
-from mbdet.export.base import Export, Form, Pair, Parity, Precision, difference
+from mbdet.export.base import DifferenceError, Export, Form, Pair, Parity, Precision
 from mbdet.runtime.files import naming
+from mbdet.runtime.finish import MADE_FROM
 from mbdet.runtime.model_file import ModelFile, description_beside
 
 _BATCH = 2  # images compared at once: a segmenter's probabilities of many would fill the memory
@@ -120,6 +121,7 @@ class Format(ABC):
     Attributes:
         name: As people write it.
         suffix: Of its files.
+        libraries: The distributions that write its files.
         precisions: Those it can be written in.
         nms: Whether its runtimes have non-maximum suppression.
         argmax: Whether they can choose the class of a pixel.
@@ -129,6 +131,7 @@ class Format(ABC):
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]]
     precisions: ClassVar[tuple[Precision, ...]]
     nms: ClassVar[bool] = False
     argmax: ClassVar[bool] = True
@@ -197,7 +200,13 @@ def write_verified(
         parity = None
         if file is not None:
             check_types(file, description["output_types"], images)
-            parity = export.compare(pairs(export, file, images), order.precision)
+            try:
+                parity = export.compare(pairs(export, file, images), order.precision)
+            except DifferenceError as error:
+                if error.output in order.outputs:
+                    raise
+                origin = next(name for name in MADE_FROM[error.output] if name in order.outputs)
+                raise DifferenceError(error.output, error.problem, origin) from None
         del file  # some engines hold on to it
         description["parity"] = None
         if parity is not None:
@@ -227,7 +236,7 @@ def check_types(file: ModelFile, stated: Mapping[str, Any], images: NDArray[np.u
         assert len(values) == len(given)
         own = {"shape": [*batch, *values.shape[1:]], "dtype": str(values.dtype)}
         if own != stated[name]:
-            raise difference(name, f"its shape and type are {own}, its description says {stated[name]}")
+            raise DifferenceError(name, f"its shape and type are {own}, its description says {stated[name]}")
 
 
 def limit(target: Format, order: Order) -> str | None:

@@ -51,6 +51,7 @@ class LiteRTFormat(Format):
 
     name = "LiteRT"
     suffix = ".tflite"
+    libraries = ("litert-torch", "ai-edge-quantizer", "ai-edge-litert")
     precisions = ("fp32", "fp16", "int8")
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:

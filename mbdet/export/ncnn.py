@@ -31,6 +31,7 @@ class NcnnFormat(Format):
 
     name = "ncnn"
     suffix = ".ncnn.param"
+    libraries = ("ncnn", "pnnx")
     precisions = ("fp32", "fp16")
     argmax = False
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbdet.errors import InputError
-from mbdet.export.base import SCORE_TOLERANCE, Pair, Precision, difference
+from mbdet.export.base import SCORE_TOLERANCE, DifferenceError, Pair, Precision
 
 Matches = NDArray[np.bool_]
 # Largest difference between file and network that rounding explains, in pixels.
@@ -85,7 +85,7 @@ def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
     """
     ious: list[float] = []
     differences: list[float] = []
-    lonely: list[InputError] = []
+    lonely: list[DifferenceError] = []
     for pair in pairs:
         expected, actual = SimpleNamespace(**pair.expected), SimpleNamespace(**pair.actual)
         likeness = Likeness.between(expected, actual, SAME_SCORE[precision])
@@ -102,7 +102,7 @@ def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
                     differences.append(float(likeness.scores[index, counterparts[index]]))
                 else:
                     problem = f"of the {name} in comparison image {pair.image} has no counterpart in the {other}"
-                    lonely.append(_difference(likeness.differing(index, free), own, index, problem))
+                    lonely.append(_error(likeness.differing(index, free), own, index, problem))
     count = len(ious) + len(lonely)
     if count == 0:
         raise InputError(
@@ -110,7 +110,8 @@ def agreement(pairs: Iterable[Pair], precision: Precision) -> Agreement:
             " cannot be verified and was not kept; give pictures of its objects with --images FOLDER"
         )
     if len(ious) / count < AGREEING[precision]:
-        raise InputError(f"{lonely[0]} ({len(lonely)} of {count} have none, more than {precision} explains)")
+        first, rest = lonely[0], f"{len(lonely)} of {count} have none, more than {precision} explains"
+        raise DifferenceError(first.output, f"{first.problem}, and {rest}")
     return Agreement(len(ious), count, float(np.mean(ious)), float(np.mean(differences)))
 
 
@@ -202,16 +203,16 @@ def _compare_image(expected: Any, actual: Any, threshold: float) -> DetectionPar
         same = np.flatnonzero(same_label & same_box & same_score)
         if not len(same):
             name = _differing(same_label, same_box, same_score)
-            raise _difference(name, expected, int(i), "of the checkpoint has no counterpart in the file")
+            raise _error(name, expected, int(i), "of the checkpoint has no counterpart in the file")
         best = same[np.argmin(boxes[same])]
         free[best] = False
         box, score, count = max(box, float(boxes[best])), max(score, float(scores[best])), count + 1
     # A counterpart of what lies at the floor may lie as far above it.
     for i in np.flatnonzero(free & (actual.scores > floor + SCORE_TOLERANCE)):
-        raise _difference("counts", actual, int(i), "of the file has no counterpart in the checkpoint")
+        raise _error("counts", actual, int(i), "of the file has no counterpart in the checkpoint")
     return DetectionParity(box, score, count)
 
 
-def _difference(name: str, detections: Any, index: int, problem: str) -> InputError:
+def _error(name: str, detections: Any, index: int, problem: str) -> DifferenceError:
     found = f"a detection of class {detections.labels[index]} with score {detections.scores[index]:.3f}"
-    return difference(name, f"{found} {problem}")
+    return DifferenceError(name, f"{found} {problem}")

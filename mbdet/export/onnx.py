@@ -28,6 +28,7 @@ class OnnxFormat(Format):
 
     name = "ONNX"
     suffix = ".onnx"
+    libraries = ("onnx", "onnxscript", "onnxruntime")
     precisions = ("fp32", "fp16", "int8")
     nms = True
     dynamic_batch = True

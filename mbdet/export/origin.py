@@ -3,25 +3,28 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import mbdet
 from mbdet.errors import InputError
-from mbdet.export.format import Order
+from mbdet.export.format import Format, Order
 from mbdet.runtime.files import write_atomically
 from mbdet.runtime.model_file import description_beside, read_description
 
 _KEY = "made_from"
 
 
-def origin_of(order: Order, model: Mapping[str, object], images: NDArray[np.uint8]) -> dict[str, object]:
+def origin_of(
+    target: Format, order: Order, model: Mapping[str, object], images: NDArray[np.uint8]
+) -> dict[str, object]:
     """Sum up what decides the content of a file.
 
     Args:
+        target: The format.
         order: What is to be written.
         model: What the config says of the model, with all defaults and overrides: the weights do not tell strides.
         images: What the file is compared on, which its description tells of.
@@ -35,7 +38,7 @@ def origin_of(order: Order, model: Mapping[str, object], images: NDArray[np.uint
     calibration = order.calibration if order.precision == "int8" else None
     return {
         "mbdet version": mbdet.__version__,
-        "PyTorch version": torch.__version__,
+        "versions of libraries": {name: _version(name) for name in ("torch", *target.libraries)},
         "model in the config": hashlib.sha256(json.dumps(model, default=str).encode()).hexdigest(),
         "weights": weights.hexdigest(),
         "class names": list(order.class_names),
@@ -44,6 +47,13 @@ def origin_of(order: Order, model: Mapping[str, object], images: NDArray[np.uint
         "layers left in float": sorted(order.float_layers),
         "comparison pictures": hashlib.sha256(images.tobytes()).hexdigest(),
     }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # another build of it, such as onnxruntime-gpu
+        return None
 
 
 def note_origin(path: Path, origin: Mapping[str, object]) -> None:

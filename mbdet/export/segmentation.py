@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mbdet.errors import InputError
-from mbdet.export.base import Export, Form, Pair, Precision, compare_probabilities, difference
+from mbdet.export.base import DifferenceError, Export, Form, Pair, Precision, compare_probabilities
 from mbdet.models import Segmenter
 from mbdet.runtime.image import MEAN_COLOUR, Resizing
 
@@ -132,7 +132,7 @@ def compare_maps(pairs: Iterable[Pair], precision: Precision) -> SegmentationPar
         wrong = (own != other) & ~((gaps <= 2 * TOLERANCE) & (other < len(likely)))
         if wrong.any() and precision == "fp32":
             row, column = np.argwhere(wrong)[0]
-            raise difference(
+            raise DifferenceError(
                 "classes",
                 f"row {row}, column {column} of comparison image {pair.image} is class {other[row, column]}, not"
                 f" {own[row, column]}, and so differ {wrong.sum()} pixels of it",
@@ -140,7 +140,7 @@ def compare_maps(pairs: Iterable[Pair], precision: Precision) -> SegmentationPar
         pixels, differing = pixels + own.size, differing + int((own != other).sum())
         shown.update(np.unique(own).tolist())
     if precision != "fp32" and 1 - differing / pixels < AGREEING[precision]:
-        raise difference(
+        raise DifferenceError(
             "classes",
             f"{differing / pixels:.1%} of {pixels} pixels have another class, more than {precision} explains",
         )

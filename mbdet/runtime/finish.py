@@ -6,6 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Which of a file's own outputs each finished one may be made from.
+MADE_FROM = {
+    "boxes": ("anchor_boxes",),
+    "scores": ("class_scores",),
+    "labels": ("class_scores",),
+    "counts": ("class_scores",),
+    "classes": ("logits", "probabilities"),
+}
+
 
 def finish(found: Mapping[str, NDArray[Any]], decoding: Mapping[str, Any] | None) -> dict[str, NDArray[Any]]:
     """Complete the outputs of a file.

@@ -72,7 +72,7 @@ def test_all_that_belongs_to_a_file_takes_its_place_at_once(order: Order, tmp_pa
     assert list(description["output"]) == ["anchor_boxes", "class_scores"]
     assert (description["class_names"], description["input"]["color"]) == (list(NAMES), "RGB")
     before = json.dumps(description)
-    with pytest.raises(InputError, match="differs from the checkpoint in output 'boxes'"):
+    with pytest.raises(InputError, match="differs from the checkpoint in output 'anchor_boxes', seen in the 'boxes'"):
         write_verified(Folder(error=3.0), order, order.export, path, scenes(2))
     assert json.dumps(read_description(path)) == before
     assert len(list(path.parent.iterdir())) == 3

@@ -73,7 +73,7 @@ def test_some_may_be_lost_to_eight_bits() -> None:
     objects = [((x, 0, x + 9, 9), 0.9, 0) for x in range(0, 100, 10)]
     agreement = compare_objects([Pair(0, found(*objects), found(*objects[2:]))], 0.01, "int8")
     assert agreement[:2] == (16, 18)
-    with pytest.raises(InputError, match=r"\(5 of 15 have none, more than int8 explains\)"):
+    with pytest.raises(InputError, match=r", and 5 of 15 have none, more than int8 explains;"):
         compare_objects([Pair(0, found(*objects), found(*objects[5:]))], 0.01, "int8")
 
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from mbdet.backbones import MobileNetV2
 from mbdet.export.base import Form
 from mbdet.export.detection import DetectionExport
 from mbdet.export.format import Order
+from mbdet.export.formats import NAMES, find_format
+from mbdet.export.onnx import OnnxFormat
 from mbdet.export.origin import note_origin, origin_of, why_not_reusable
 from mbdet.models import SSDLite
 from mbdet.ops import Postprocess
 from mbdet.runtime.model_file import description_beside
 
+FORMAT = OnnxFormat()
 MODEL = {"init_args": {"postprocess": {"max_candidates": 1000}}}
 IMAGES = np.zeros((1, 3, 64, 96), np.uint8)
 OTHER_MODEL = {"init_args": {"postprocess": {"max_candidates": 2000}}}
@@ -46,10 +50,11 @@ def change_a_weight(order: Order) -> Order:
 
 def test_a_file_is_reusable_only_once_its_origin_is_noted(file: Path, order: Order) -> None:
     assert (
-        why_not_reusable(file, origin_of(order, MODEL, IMAGES)) == "its description does not say what it was made from"
+        why_not_reusable(file, origin_of(FORMAT, order, MODEL, IMAGES))
+        == "its description does not say what it was made from"
     )
-    note_origin(file, origin_of(order, MODEL, IMAGES))
-    assert why_not_reusable(file, origin_of(order, MODEL, IMAGES)) is None
+    note_origin(file, origin_of(FORMAT, order, MODEL, IMAGES))
+    assert why_not_reusable(file, origin_of(FORMAT, order, MODEL, IMAGES)) is None
     assert json.loads(description_beside(file).read_text())["class_names"] == ["cat", "dog"]
 
 
@@ -68,23 +73,43 @@ def test_a_file_is_reusable_only_once_its_origin_is_noted(file: Path, order: Ord
 def test_what_a_file_is_made_from(
     file: Path, order: Order, change: Callable[[Order], Order], model: dict[str, object], names: str
 ) -> None:
-    note_origin(file, origin_of(order, MODEL, IMAGES))
-    assert why_not_reusable(file, origin_of(change(order), model, IMAGES)) == f"it was made with other {names}"
+    note_origin(file, origin_of(FORMAT, order, MODEL, IMAGES))
+    assert why_not_reusable(file, origin_of(FORMAT, change(order), model, IMAGES)) == f"it was made with other {names}"
 
 
 def test_what_a_file_is_compared_on(file: Path, order: Order) -> None:
-    note_origin(file, origin_of(order, MODEL, IMAGES))
-    assert why_not_reusable(file, origin_of(order, MODEL, IMAGES + 1)) == "it was made with other comparison pictures"
+    note_origin(file, origin_of(FORMAT, order, MODEL, IMAGES))
+    assert (
+        why_not_reusable(file, origin_of(FORMAT, order, MODEL, IMAGES + 1))
+        == "it was made with other comparison pictures"
+    )
+
+
+def test_what_a_file_is_written_with(file: Path, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_origin(file, origin_of(FORMAT, order, MODEL, IMAGES))
+    installed = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "99" if name == "onnxscript" else installed(name))
+    assert (
+        why_not_reusable(file, origin_of(FORMAT, order, MODEL, IMAGES))
+        == "it was made with other versions of libraries"
+    )
+    monkeypatch.setattr(OnnxFormat, "libraries", ("onnx-of-another-name",))
+    assert origin_of(FORMAT, order, MODEL, IMAGES)["versions of libraries"]["onnx-of-another-name"] is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_libraries_of_a_format(name: str) -> None:
+    assert all(metadata.version(library) for library in find_format(name).libraries)
 
 
 def test_pictures_matter_to_int8_alone(order: Order) -> None:
     full = replace(order, precision="fp32")
-    assert origin_of(full, MODEL, IMAGES) == origin_of(replace(full, calibration=None), MODEL, IMAGES)
+    assert origin_of(FORMAT, full, MODEL, IMAGES) == origin_of(FORMAT, replace(full, calibration=None), MODEL, IMAGES)
 
 
 @pytest.mark.parametrize("missing", ["parity", "bytes", None])
 def test_a_damaged_description(file: Path, order: Order, missing: str | None) -> None:
-    origin = origin_of(order, MODEL, IMAGES)
+    origin = origin_of(FORMAT, order, MODEL, IMAGES)
     note_origin(file, origin)
     beside = description_beside(file)
     description = json.loads(beside.read_text())
