@@ -1,7 +1,7 @@
 """What an exported file computes and how it is compared with the network, whatever the format of the file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -97,6 +97,26 @@ class Export(nn.Module, ABC, Generic[Parity]):
         """
 
 
+class DifferenceError(InputError):
+    """A file is not what the network is.
+
+    Args:
+        output: The first that differs.
+        problem: How it differs.
+        sources: Those of the file's own outputs that it is made from, where the file itself has no such output.
+
+    Attributes:
+        output: As given.
+        problem: As given.
+    """
+
+    def __init__(self, output: str, problem: str, sources: Sequence[str] = ()) -> None:
+        made = f", which is made from {' and '.join(map(repr, sources))}" if sources else ""
+        where = f"the exported file differs from the checkpoint in output {output!r}{made}"
+        super().__init__(f"{where}: {problem}; the file was not kept")
+        self.output, self.problem = output, problem
+
+
 def compare_probabilities(pair: Pair, precision: Precision, tolerances: Mapping[Precision, float]) -> float:
     """Compare the output `probabilities`, whose axes are the class and, in a map, row and column.
 
@@ -132,18 +152,3 @@ def compare_probabilities(pair: Pair, precision: Precision, tolerances: Mapping[
             f"{place} of comparison image {pair.image} is {actual[index]:.4f}, not {expected[index]:.4f}",
         )
     return float(differences.max())
-
-
-class DifferenceError(InputError):
-    """A file is not what the network is.
-
-    Args:
-        output: The first that differs, of the finished ones.
-        problem: How it differs.
-        origin: That of the file's own outputs which it is made from, where it is none of them.
-    """
-
-    def __init__(self, output: str, problem: str, origin: str | None = None) -> None:
-        where = f"output {output!r}" if origin is None else f"output {origin!r}, seen in the {output!r} made from it"
-        super().__init__(f"the exported file differs from the checkpoint in {where}: {problem}; the file was not kept")
-        self.output, self.problem = output, problem

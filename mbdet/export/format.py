@@ -205,8 +205,9 @@ def write_verified(
             except DifferenceError as error:
                 if error.output in order.outputs:
                     raise
-                origin = next(name for name in MADE_FROM[error.output] if name in order.outputs)
-                raise DifferenceError(error.output, error.problem, origin) from None
+                # What is compared is finished, and whoever looks into the file sees what it is made from.
+                sources = [name for name in MADE_FROM[error.output] if name in order.outputs]
+                raise DifferenceError(error.output, error.problem, sources) from None
         del file  # some engines hold on to it
         description["parity"] = None
         if parity is not None:

@@ -28,7 +28,7 @@ class OnnxFormat(Format):
 
     name = "ONNX"
     suffix = ".onnx"
-    libraries = ("onnx", "onnxscript", "onnxruntime")
+    libraries = ("onnx", "onnx-ir", "onnxscript", "onnxruntime")
     precisions = ("fp32", "fp16", "int8")
     nms = True
     dynamic_batch = True

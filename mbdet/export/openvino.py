@@ -33,7 +33,7 @@ class OpenVinoFormat(Format):
 
     name = "OpenVINO"
     suffix = ".xml"
-    libraries = ("openvino", "nncf", "onnx", "onnxscript")
+    libraries = ("openvino", "nncf", "onnx", "onnx-ir", "onnxscript")
     precisions = ("fp32", "fp16", "int8")
     nms = True
     dynamic_batch = True

@@ -38,7 +38,7 @@ def origin_of(
     calibration = order.calibration if order.precision == "int8" else None
     return {
         "mbdet version": mbdet.__version__,
-        "versions of libraries": {name: _version(name) for name in ("torch", *target.libraries)},
+        **{f"version of {name}": _version(name) for name in ("torch", *target.libraries)},
         "model in the config": hashlib.sha256(json.dumps(model, default=str).encode()).hexdigest(),
         "weights": weights.hexdigest(),
         "class names": list(order.class_names),
@@ -52,7 +52,9 @@ def origin_of(
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
-    except metadata.PackageNotFoundError:  # another build of it, such as onnxruntime-gpu
+    except (
+        metadata.PackageNotFoundError
+    ):  # such as onnxruntime where it is onnxruntime-gpu, whose versions go unnoticed
         return None
 
 

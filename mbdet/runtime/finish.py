@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Which of a file's own outputs each finished one may be made from.
+# What each finished output is made from, as far as a file has it: suppression makes all of an object from both.
 MADE_FROM = {
-    "boxes": ("anchor_boxes",),
-    "scores": ("class_scores",),
-    "labels": ("class_scores",),
-    "counts": ("class_scores",),
+    **dict.fromkeys(("boxes", "scores", "labels", "counts"), ("anchor_boxes", "class_scores")),
     "classes": ("logits", "probabilities"),
 }
 

@@ -1,6 +1,7 @@
 """What is refused before anything is written, and that nothing unverified stays."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_exports import scenes as small_scenes
+from small_exports import small_export
 from test_onnx import NAMES, make_network, scenes
 
 from mbdet.errors import InputError
@@ -18,18 +21,28 @@ from mbdet.export.formats import find_format
 from mbdet.ops import Postprocess
 from mbdet.runtime.model_file import ModelFile, Values, read_description
 
+Change = Callable[[Values], Values]
+
+
+def mirror(found: Values) -> Values:
+    return {name: values[..., ::-1] for name, values in found.items()}
+
+
+def shift(name: str, by: float) -> Change:
+    return lambda found: {**found, name: (found[name] + by).astype(found[name].dtype)}
+
 
 class PytorchFile(ModelFile):
-    """Gives what the network gives, with errors on demand."""
+    """Gives what the network gives, changed on demand."""
 
-    def __init__(self, path: Path, description: dict[str, Any], order: Order, error: float) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], order: Order, change: Change) -> None:
         super().__init__(path, description)
-        self.order, self.error = order, error
+        self.order, self.change = order, change
 
     def compute(self, images: np.ndarray) -> Values:
         with torch.no_grad():
             found = dict(zip(self.order.outputs, self.order.module(torch.from_numpy(images)), strict=True))
-        return {name: values.numpy() + (self.error if name == "anchor_boxes" else 0) for name, values in found.items()}
+        return self.change({name: values.numpy() for name, values in found.items()})
 
 
 class Folder(Format):
@@ -37,8 +50,8 @@ class Folder(Format):
 
     name, suffix, precisions = "Folder", ".folder", ("fp32",)
 
-    def __init__(self, error: float = 0.0) -> None:
-        self.error = error
+    def __init__(self, change: Change = dict) -> None:
+        self.change = change
 
     def write(self, order: Order, path: Path) -> dict[str, Any]:
         path.mkdir()
@@ -48,7 +61,7 @@ class Folder(Format):
         return {"undelegated": {"sigmoid": 2}}
 
     def open(self, path: Path) -> PytorchFile:
-        return PytorchFile(path, self.order.describe(), self.order, self.error)
+        return PytorchFile(path, self.order.describe(), self.order, self.change)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +85,42 @@ def test_all_that_belongs_to_a_file_takes_its_place_at_once(order: Order, tmp_pa
     assert list(description["output"]) == ["anchor_boxes", "class_scores"]
     assert (description["class_names"], description["input"]["color"]) == (list(NAMES), "RGB")
     before = json.dumps(description)
-    with pytest.raises(InputError, match="differs from the checkpoint in output 'anchor_boxes', seen in the 'boxes'"):
-        write_verified(Folder(error=3.0), order, order.export, path, scenes(2))
+    with pytest.raises(InputError, match="differs from the checkpoint in output 'boxes'"):
+        write_verified(Folder(shift("anchor_boxes", 3)), order, order.export, path, scenes(2))
     assert json.dumps(read_description(path)) == before
     assert len(list(path.parent.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "output"),
+    [
+        (shift("anchor_boxes", 3), "boxes"),
+        (shift("class_scores", -0.001), "scores"),
+        (shift("anchor_boxes", np.nan), "counts"),
+        (lambda found: {**found, "class_scores": found["class_scores"][..., ::-1]}, "labels"),
+    ],
+)
+def test_a_difference_of_what_is_finished_names_what_it_is_made_from(
+    order: Order, tmp_path: Path, change: Change, output: str
+) -> None:
+    message = f"in output '{output}', which is made from 'anchor_boxes' and 'class_scores': a detection of class"
+    with pytest.raises(InputError, match=message):
+        write_verified(Folder(change), order, order.export, tmp_path / "m.folder", scenes(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "made"),
+    [
+        (Form(nms=False, argmax=False), "'classes', which is made from 'logits': row"),
+        (Form(nms=False, argmax=True), "'classes': row"),
+    ],
+)
+def test_a_difference_of_a_map_names_what_the_file_has(tmp_path: Path, form: Form, made: str) -> None:
+    export = small_export("segmentation")
+    order = Order(export, form, NAMES)
+    with pytest.raises(InputError, match=f"in output {made}"):
+        write_verified(Folder(mirror), order, export, tmp_path / "m.folder", small_scenes(2))
 
 
 class Misdescribed(Folder):

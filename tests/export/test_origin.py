@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mbdet.backbones import MobileNetV2
+from mbdet.errors import InputError
 from mbdet.export.base import Form
 from mbdet.export.detection import DetectionExport
 from mbdet.export.format import Order
@@ -91,15 +92,20 @@ def test_what_a_file_is_written_with(file: Path, order: Order, monkeypatch: pyte
     monkeypatch.setattr(metadata, "version", lambda name: "99" if name == "onnxscript" else installed(name))
     assert (
         why_not_reusable(file, origin_of(FORMAT, order, MODEL, IMAGES))
-        == "it was made with other versions of libraries"
+        == "it was made with other version of onnxscript"
     )
     monkeypatch.setattr(OnnxFormat, "libraries", ("onnx-of-another-name",))
-    assert origin_of(FORMAT, order, MODEL, IMAGES)["versions of libraries"]["onnx-of-another-name"] is None
+    assert origin_of(FORMAT, order, MODEL, IMAGES)["version of onnx-of-another-name"] is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_libraries_of_a_format(name: str) -> None:
-    assert all(metadata.version(library) for library in find_format(name).libraries)
+    try:
+        libraries = find_format(name).libraries
+    except InputError as error:
+        pytest.skip(str(error))
+    assert libraries
+    assert all(metadata.version(library) for library in libraries)
 
 
 def test_pictures_matter_to_int8_alone(order: Order) -> None:

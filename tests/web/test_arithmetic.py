@@ -1,6 +1,7 @@
 """The page's own arithmetic, run by Node.js, beside that of Python."""
 
 import base64
+import io
 import json
 import shutil
 import subprocess
@@ -8,7 +9,9 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms, PngImagePlugin
 
+from mbdet.data.shapes import draw_scene
 from mbdet.runtime import draw
 from mbdet.runtime.image import MEAN_COLOUR, Resizing, place
 from mbdet.runtime.maps import class_palette, restore_map
@@ -153,3 +156,57 @@ def test_colours_are_those_of_drawings(run_module: Any, names: tuple[str, ...]) 
     expected = np.array([draw.class_colour(label) for label in range(len(names))])
     np.testing.assert_array_equal(np.array(objects), expected)
     np.testing.assert_array_equal(np.array(palette), class_palette(names))
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {"icc_profile": PROFILE}),
+        ("JPEG", {"icc_profile": bytes(100_000)}),  # in two segments
+        ("JPEG", {"icc_profile": PROFILE, "progressive": True}),
+        ("PNG", {"icc_profile": PROFILE}),
+        ("WEBP", {"icc_profile": PROFILE, "quality": 80}),
+        ("WEBP", {"icc_profile": PROFILE + bytes(1), "lossless": True}),  # chunks of odd length are padded
+    ],
+)
+def test_profiles_of_colour_are_taken_out_of_pictures(run_module: Any, form: str, options: dict[str, Any]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(draw_scene(1, 1, 7, 203, 331).image)
+    buffer = io.BytesIO()
+    picture.save(buffer, form, exif=exif, **options)
+    assert Image.open(buffer).info["icc_profile"] == options["icc_profile"]
+    content = buffer.getvalue()
+    plain, cut, empty = without_profiles(run_module, [content, content[:300], b""])
+    stored, kept = Image.open(buffer), Image.open(io.BytesIO(plain))
+    assert "icc_profile" not in kept.info
+    assert kept.getexif()[0x0112] == 6
+    np.testing.assert_array_equal(np.array(kept), np.array(stored))
+    assert without_profiles(run_module, [plain]) == [plain]
+    assert len(cut) <= 300  # what is damaged is refused by the browser, not here
+    assert empty == b""
+
+
+def test_gamma_is_taken_out_of_pictures(run_module: Any) -> None:
+    buffer, gamma = io.BytesIO(), PngImagePlugin.PngInfo()
+    gamma.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    Image.fromarray(draw_scene(1, 1, 7, 40, 60).image).save(buffer, "PNG", pnginfo=gamma)
+    assert Image.open(buffer).info["gamma"] == 1
+    (plain,) = without_profiles(run_module, [buffer.getvalue()])
+    assert "gamma" not in Image.open(io.BytesIO(plain)).info
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(plain))), np.array(Image.open(buffer)))
+
+
+def without_profiles(run_module: Any, files: list[bytes]) -> list[bytes]:
+    code = """
+        import { withoutProfile } from "./profile.js";
+        const result = await Promise.all(given.map(async (text) => {
+          const plain = await withoutProfile(new Blob([Buffer.from(text, "base64")]));
+          return Buffer.from(await plain.arrayBuffer()).toString("base64");
+        }));
+    """
+    encoded = run_module(code, [base64.b64encode(content).decode() for content in files])
+    return [base64.b64decode(content) for content in encoded]

@@ -1,13 +1,16 @@
 // Where pictures come from: files, videos, the camera.
 
+import { withoutProfile } from "./profile.js";
+
 const MOST_PIXELS = 16e6; // that canvases of phones hold
 
 /** Decode a picture, upright, its colours as they are stored; a larger one than browsers can hold is made smaller. */
 export async function readPicture(file) {
   const options = { colorSpaceConversion: "none" };
-  let bitmap;
+  let plain, bitmap;
   try {
-    bitmap = await createImageBitmap(file, options);
+    plain = await withoutProfile(file);
+    bitmap = await createImageBitmap(plain, options);
   } catch {
     throw new Error(`${file.name || "What was pasted"} is not a picture or video that this browser reads; use JPEG or PNG.`);
   }
@@ -15,7 +18,7 @@ export async function readPicture(file) {
   if (zoom >= 1) return bitmap;
   const small = { resizeWidth: Math.floor(bitmap.width * zoom), resizeHeight: Math.floor(bitmap.height * zoom) };
   bitmap.close();
-  return createImageBitmap(file, { ...options, ...small, resizeQuality: "high" });
+  return createImageBitmap(plain, { ...options, ...small, resizeQuality: "high" });
 }
 
 /** Something that moves: a video file or a camera, playing in an element that is not on the page. */
