@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mbdet.commands.export import spread_pictures
 from mbdet.config import ConfigCLI
 from mbdet.data.shapes import draw_scene
 from mbdet.ops import Postprocess
@@ -87,3 +88,18 @@ def test_one_row_for_each_share(
     assert [row[0] for row in rows] == ["1.0%", "1.0%", "3.0%", "3.0%"]
     assert min(int(row[-1].rstrip("%")) for row in rows if row[1:3] == ["same", "caps"]) > 97
     assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.slow
+def test_the_share_of_pairs_that_a_trained_network_lets_pass(real_data: Path) -> None:
+    """That of Google's SSDLite on MobileNetV2, which the module and the README name."""
+    cli = ConfigCLI(compare_device.CONFIG.parent / "ssdlite_v2_300_tf_coco.yaml")
+    predictor = cli.predictor(real_data / "weights" / "ssdlite_mobilenet_v2_coco.npz", "cpu")
+    images = spread_pictures(real_data / "coco" / "val2017", 100, predictor.prepare)
+    shares = []
+    for image in images:
+        with torch.inference_mode():
+            output = cli.task.network(torch.from_numpy(image[None]))
+        shares.append(float((postprocess_of(cli).probabilities(output) > 0.001).float().mean()))
+    print(f"of the median picture {np.median(shares):.2%}, on average {np.mean(shares):.2%}")
+    assert np.median(shares) == pytest.approx(0.08, abs=0.005)

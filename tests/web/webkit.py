@@ -1,0 +1,120 @@
+"""WebKit, the engine of Safari, where Debian's packages `webkit2gtk-driver` and `xvfb` are installed.
+
+playwright's own build of it is in no registry of packages, so this speaks WebDriver, W3C's protocol: JSON over HTTP.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LOOK = """return [...document.querySelectorAll("#boxes rect.box")].map((rect) => ({
+  label: Number(rect.dataset.label),
+  score: Number(rect.dataset.score),
+  box: ["x", "y", "width", "height"].map((side) => Number(rect.getAttribute(side))),
+}))"""
+MAP = """const canvas = document.getElementById("map");
+const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+let bytes = "";
+for (let at = 0; at < data.length; at += 8192) bytes += String.fromCharCode(...data.subarray(at, at + 8192));
+return { width, height, bytes: btoa(bytes) };"""
+
+
+class WebKit:
+    """A window of WebKit's own small browser."""
+
+    def __init__(self, server: str) -> None:
+        self._session = server
+        options = {"binary": str(find_browser()), "args": ["--automation"]}
+        capabilities = {"browserName": "MiniBrowser", "webkitgtk:browserOptions": options}
+        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
+        self._session = f"{server}/session/{session}"
+
+    def open(self, url: str) -> None:
+        """Go to a page."""
+        self._call("POST", "/url", {"url": url})
+
+    def run(self, script: str) -> Any:
+        """Run JavaScript on the page, and give what it returns."""
+        return self._call("POST", "/execute/sync", {"script": script, "args": []})
+
+    def choose(self, path: Path) -> None:
+        """Choose a file as the person does who clicks on the button."""
+        found = self._call("POST", "/element", {"using": "css selector", "value": "input[type=file]"})
+        (element,) = found.values()
+        self._call("POST", f"/element/{element}/value", {"text": str(path)})
+
+    def wait(self, pattern: str) -> None:
+        """Wait until the status matches, for a minute at most."""
+        end = time.monotonic() + 60
+        while not self.run(f"return /{pattern}/.test(document.getElementById('status').textContent)"):
+            assert time.monotonic() < end, self.run("return document.body.innerText")
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._call("DELETE", "")
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._session + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)["value"]
+
+
+def find_browser() -> Path | None:
+    """Return the browser that Debian's package of the driver brings."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/webkit2gtk-4.*/MiniBrowser"))), None)
+
+
+def missing() -> list[str]:
+    """Return what is not installed."""
+    names = [name for name in ("WebKitWebDriver", "Xvfb") if shutil.which(name) is None]
+    return names if find_browser() else [*names, "MiniBrowser"]
+
+
+@contextmanager
+def opened() -> Iterator[WebKit]:
+    """Open a window on a screen that nobody sees."""
+    reading, writing = os.pipe()
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing)], pass_fds=[writing], stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with os.fdopen(reading) as pipe:
+        display = pipe.readline().strip()
+    environment = os.environ | {
+        "DISPLAY": f":{display}",
+        "GDK_BACKEND": "x11",
+        "WEBKIT_DISABLE_COMPOSITING_MODE": "1",  # there is no GPU
+        "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1",  # which containers do not allow; all pages here are ours
+    }
+    driver = subprocess.Popen(["WebKitWebDriver", f"--port={port}"], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        window = WebKit(f"http://127.0.0.1:{port}")
+        yield window
+        window.close()
+    finally:
+        driver.terminate()
+        driver.wait()
+        screen.terminate()
+        screen.wait()
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(100):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("WebKitWebDriver does not answer")
