@@ -52,10 +52,8 @@ def origin_of(
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
-    except (
-        metadata.PackageNotFoundError
-    ):  # such as onnxruntime where it is onnxruntime-gpu, whose versions go unnoticed
-        return None
+    except metadata.PackageNotFoundError:
+        return None  # another build in its place, such as onnxruntime-gpu, changes unnoticed
 
 
 def note_origin(path: Path, origin: Mapping[str, object]) -> None:

@@ -103,7 +103,7 @@ def test_libraries_of_a_format(name: str) -> None:
     try:
         libraries = find_format(name).libraries
     except InputError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # the format's extra is not installed
     assert libraries
     assert all(metadata.version(library) for library in libraries)
 

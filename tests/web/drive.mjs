@@ -25,21 +25,9 @@ page.on("console", (message) => {
 });
 context.on("request", (request) => requests.push(request.url()));
 
-const LOOK = `(() => {
-  const text = (id) => document.getElementById(id).textContent.trim();
-  return {
-    status: text("status"),
-    wrong: document.getElementById("status").classList.contains("wrong"),
-    times: text("times"),
-    legends: text("legends"),
-    summary: document.getElementById("picture").getAttribute("aria-label"),
-    boxes: [...document.querySelectorAll("#boxes rect.box")].map((rect) => ({
-      label: Number(rect.dataset.label),
-      score: Number(rect.dataset.score),
-      box: ["x", "y", "width", "height"].map((side) => Number(rect.getAttribute(side))),
-    })),
-  };
-})()`;
+const readScript = async (name) => `(${await readFile(new URL(name, import.meta.url), "utf8")})`;
+const LOOK = `${await readScript("look.js")}()`;
+const PIXELS = await readScript("pixels.js");
 
 const steps = {
   async open(path = "") {
@@ -92,15 +80,7 @@ const steps = {
   },
   look: () => page.evaluate(LOOK),
   offline: () => context.setOffline(true),
-  // The pixels of a canvas, four bytes each.
-  async pixels(selector) {
-    return page.$eval(selector, (canvas) => {
-      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-      let letters = "";
-      for (let i = 0; i < data.length; i += 8192) letters += String.fromCharCode(...data.subarray(i, i + 8192));
-      return { width: canvas.width, height: canvas.height, bytes: btoa(letters) };
-    });
-  },
+  pixels: (selector) => page.evaluate(`${PIXELS}(${JSON.stringify(selector)})`),
   async screenshot(path, whole = false) {
     await page.screenshot({ path, fullPage: whole });
   },

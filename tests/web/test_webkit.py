@@ -10,7 +10,7 @@ from chromium import DONE
 from conftest import Serve
 from PIL import Image, ImageCms
 from test_page import assert_same_boxes, read_map
-from webkit import LOOK, MAP, WebKit, missing, opened
+from webkit import WebKit, missing, opened
 
 import mbdet
 
@@ -18,7 +18,7 @@ import mbdet
 @pytest.fixture(scope="module")
 def window() -> Iterator[WebKit]:
     if names := missing():
-        pytest.skip(f"{names[0]} is not installed")
+        pytest.skip(f"{names[0]} is not installed")  # it is a part of Debian, and of no registry of packages
     with opened() as window:
         yield window
 
@@ -44,7 +44,7 @@ def test_boxes_and_map_are_those_of_python(
         window.wait("Ready")
         window.choose(picture)
         window.wait(DONE)
-        boxes, drawn = window.run(LOOK), window.run(MAP)
+        boxes, drawn = window.look()["boxes"], window.pixels("#map")
     predictor = mbdet.load(model)
     expected = predictor(picture, 0.5)
     assert len(expected.detections.boxes) > 3

@@ -11,20 +11,11 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-LOOK = """return [...document.querySelectorAll("#boxes rect.box")].map((rect) => ({
-  label: Number(rect.dataset.label),
-  score: Number(rect.dataset.score),
-  box: ["x", "y", "width", "height"].map((side) => Number(rect.getAttribute(side))),
-}))"""
-MAP = """const canvas = document.getElementById("map");
-const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-let bytes = "";
-for (let at = 0; at < data.length; at += 8192) bytes += String.fromCharCode(...data.subarray(at, at + 8192));
-return { width, height, bytes: btoa(bytes) };"""
+_HERE = Path(__file__).parent
 
 
 class WebKit:
@@ -51,6 +42,14 @@ class WebKit:
         (element,) = found.values()
         self._call("POST", f"/element/{element}/value", {"text": str(path)})
 
+    def look(self) -> dict[str, Any]:
+        """Return what the page says and shows."""
+        return self._run_file("look.js")
+
+    def pixels(self, selector: str) -> dict[str, Any]:
+        """Return the pixels of a canvas."""
+        return self._run_file("pixels.js", selector)
+
     def wait(self, pattern: str) -> None:
         """Wait until the status matches, for a minute at most."""
         end = time.monotonic() + 60
@@ -61,6 +60,10 @@ class WebKit:
     def close(self) -> None:
         """Close the window."""
         self._call("DELETE", "")
+
+    def _run_file(self, name: str, *given: str) -> dict[str, Any]:
+        result: dict[str, Any] = self.run(f"return ({(_HERE / name).read_text()})({', '.join(map(json.dumps, given))})")
+        return result
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -84,31 +87,33 @@ def missing() -> list[str]:
 @contextmanager
 def opened() -> Iterator[WebKit]:
     """Open a window on a screen that nobody sees."""
-    reading, writing = os.pipe()
-    screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing)], pass_fds=[writing], stderr=subprocess.DEVNULL)
-    os.close(writing)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with os.fdopen(reading) as pipe:
-        display = pipe.readline().strip()
-    environment = os.environ | {
-        "DISPLAY": f":{display}",
-        "GDK_BACKEND": "x11",
-        "WEBKIT_DISABLE_COMPOSITING_MODE": "1",  # there is no GPU
-        "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1",  # which containers do not allow; all pages here are ours
-    }
-    driver = subprocess.Popen(["WebKitWebDriver", f"--port={port}"], env=environment, stderr=subprocess.DEVNULL)
-    try:
+    with ExitStack() as started:
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as pipe:
+            with os.fdopen(writing, "w"):
+                _start(started, ["Xvfb", "-displayfd", str(writing)], pass_fds=[writing])
+            display = pipe.readline().strip()
+        assert display, "Xvfb gives no screen"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = os.environ | {
+            "DISPLAY": f":{display}",
+            "GDK_BACKEND": "x11",
+            "WEBKIT_DISABLE_COMPOSITING_MODE": "1",  # there is no GPU
+            "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1",  # which containers do not allow; all pages here are ours
+        }
+        _start(started, ["WebKitWebDriver", f"--port={port}"], env=environment)
         _wait_for(port)
         window = WebKit(f"http://127.0.0.1:{port}")
+        started.callback(window.close)
         yield window
-        window.close()
-    finally:
-        driver.terminate()
-        driver.wait()
-        screen.terminate()
-        screen.wait()
+
+
+def _start(started: ExitStack, command: list[str], **options: Any) -> None:
+    """Start a program, which is ended with the stack."""
+    process = started.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL, **options))
+    started.callback(process.terminate)
 
 
 def _wait_for(port: int) -> None:
