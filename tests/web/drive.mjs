@@ -24,7 +24,7 @@ page.on("console", (message) => {
   if (["error", "warning"].includes(message.type()) && !EXPECTED.test(message.text())) errors.push(message.text());
 });
 context.on("request", (request) => requests.push(request.url()));
-// Asked for from the start: Playwright does not wait until Chromium hands over what asks for files, and a key may be faster.
+// From the start: Playwright does not wait until Chromium reports what asks for files, and a key may be faster.
 page.on("filechooser", () => {});
 
 const readScript = async (name) => `(${await readFile(new URL(name, import.meta.url), "utf8")})`;

@@ -190,6 +190,18 @@ def test_profiles_of_colour_are_taken_out_of_pictures(run_module: Any, form: str
     assert empty == b""
 
 
+def test_profiles_are_found_after_fill_bytes(run_module: Any) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(draw_scene(1, 1, 7, 40, 60).image).save(buffer, "JPEG", icc_profile=PROFILE)
+    content = buffer.getvalue()
+    filled = content.replace(b"\xff\xe2", b"\xff\xff\xff\xe2", 1)  # as JPEG allows before any marker
+    assert Image.open(io.BytesIO(filled)).info["icc_profile"] == PROFILE
+    (plain,) = without_profiles(run_module, [filled])
+    kept = Image.open(io.BytesIO(plain))
+    assert "icc_profile" not in kept.info
+    np.testing.assert_array_equal(np.array(kept), np.array(Image.open(buffer)))
+
+
 def test_gamma_is_taken_out_of_pictures(run_module: Any) -> None:
     buffer, gamma = io.BytesIO(), PngImagePlugin.PngInfo()
     gamma.add(b"gAMA", (100_000).to_bytes(4, "big"))

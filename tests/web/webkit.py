@@ -1,6 +1,7 @@
 """WebKit, the engine of Safari, where Debian's packages `webkit2gtk-driver` and `xvfb` are installed.
 
 playwright's own build of it is in no registry of packages, so this speaks WebDriver, W3C's protocol: JSON over HTTP.
+(selenium does too, but needs a newer typing_extensions than LiteRT's converter takes: xdsl keeps it below 4.13.)
 """
 
 import json

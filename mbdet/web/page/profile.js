@@ -22,6 +22,10 @@ export async function withoutProfile(file) {
 function cutsOfJpeg(bytes, view) {
   const cuts = [];
   for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff; ) {
+    if (bytes[at + 1] === 0xff) {
+      at++; // a marker may be preceded by any number of these
+      continue;
+    }
     if (bytes[at + 1] === 0xda) break; // the pixels begin
     const end = at + 2 + view.getUint16(at + 2);
     if (bytes[at + 1] === 0xe2 && text(bytes, at + 4, 12) === "ICC_PROFILE\0") cuts.push([at, end]);
